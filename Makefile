@@ -1,0 +1,68 @@
+# buildorch's own front door. `make` alone says what there is.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help
+help: ## Show this
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.runtime: pyproject.toml scripts/venv
+	@scripts/venv $(PYTHON) $(VENV) .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml scripts/venv
+	@scripts/venv $(PYTHON) $(VENV) '.[dev]'
+	@touch $(VENV)/.runtime $@
+
+.PHONY: setup
+setup: $(VENV)/.dev ## Make .venv with everything development needs
+
+.PHONY: build-all
+build-all: $(VENV)/.runtime ## Build every service of services.yaml (ARGS="-j 4 --push" are passed on)
+	@scripts/with-engine --bases $(BIN)/python -m buildorch build-all $(ARGS)
+
+.PHONY: plan
+plan: $(VENV)/.runtime ## Show what build-all would build
+	@$(BIN)/python -m buildorch plan $(ARGS)
+
+.PHONY: show
+show: $(VENV)/.runtime ## Show the last record of every service
+	@$(BIN)/python -m buildorch show $(ARGS)
+
+.PHONY: test
+test: $(VENV)/.dev ## Run every test, with a real engine
+	@scripts/with-engine --bases $(BIN)/python -m pytest $(ARGS)
+
+.PHONY: test-unit
+test-unit: $(VENV)/.dev ## Run the tests that need no engine
+	@$(BIN)/python -m pytest -m 'not engine' $(ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## Check style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Build the documentation into site/, without a warning
+	$(BIN)/mkdocs build --strict --quiet
+
+.PHONY: check
+check: lint docs test ## Everything CI runs: style, types, import rules, docs, tests
+
+.PHONY: schemas
+schemas: $(VENV)/.dev ## Write the published schemas again
+	$(BIN)/python scripts/write-schemas
+
+.PHONY: bench
+bench: $(VENV)/.dev ## Measure speed and memory against docker buildx bake
+	@scripts/with-engine --bases $(BIN)/python -m bench $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was made here: .venv, caches, the ledger and the record
+	rm -rf $(VENV) .buildorch site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,94 @@
+"""The library's front door: one call builds, and gives what the run record holds.
+
+In: what to build. Out: `Report`. Touches: as `buildorch.pipeline`. Logging is not configured and no signal handler is
+installed: that is the program's own business.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from buildorch.errors import InternalError
+from buildorch.events import RunFinished
+from buildorch.pipeline import BuildRequest, plan, stream
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from buildorch.plan import Output, Plan
+    from buildorch.record import Report
+
+
+def build(
+    file: str | os.PathLike[str] = "services.yaml",
+    *,
+    services: Iterable[str] = (),
+    jobs: int | None = None,
+    output: Output = "load",
+    platforms: Iterable[str] = (),
+    builder: str | None = None,
+    no_cache: bool = False,
+    fail_fast: bool = False,
+    overrides: Iterable[str] = (),
+    record: str | os.PathLike[str] | None = None,
+    backend: str = "asyncio",
+) -> Report:
+    """Build services and return the run's report; a failed build is in the report, not an exception.
+
+    Args:
+        file: the services file.
+        services: these and what they need; all by default.
+        jobs: how many solves run at once; the engine's number of CPUs by default.
+        output: `load` into the engine's image store, or `push` to the registry in the images' names.
+        platforms: in place of the services' own.
+        builder: in place of the services' own.
+        no_cache: whether every step is executed again.
+        fail_fast: whether the first failure cancels the rest.
+        overrides: `SERVICE.KEY=VALUE`, over the services file.
+        record: where the run record goes; `.buildorch/run.json` beside the services file by default.
+        backend: anyio's backend, `asyncio` or `trio`.
+
+    Raises:
+        UsageError: the services file or the request cannot be used.
+        EngineError: no engine, buildx or builder.
+        LedgerError: the ledger cannot be opened or written.
+    """
+    request = BuildRequest(
+        file=Path(file),
+        services=tuple(services),
+        jobs=jobs,
+        output=output,
+        platforms=tuple(platforms),
+        builder=builder,
+        no_cache=no_cache,
+        fail_fast=fail_fast,
+        overrides=tuple(overrides),
+        record=Path(record) if record is not None else None,
+    )
+    return anyio.run(build_async, request, backend=backend)
+
+
+async def build_async(request: BuildRequest | None = None) -> Report:
+    """`build` for code that already runs on asyncio or trio.
+
+    Raises:
+        UsageError, EngineError, LedgerError: as `build`.
+    """
+    async with stream(request or BuildRequest()) as events:
+        async for event in events:
+            if isinstance(event, RunFinished):
+                return event.report
+    raise InternalError("a run ended without its report")
+
+
+def make_plan(request: BuildRequest | None = None) -> Plan:
+    """What `build` would build, in dependency order; needs no engine.
+
+    Raises:
+        UsageError: the services file or the request cannot be used.
+    """
+    return plan(request or BuildRequest()).plan

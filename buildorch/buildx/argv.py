@@ -1,0 +1,122 @@
+"""A `Solve` -> the arguments and environment of its `docker buildx build`.
+
+In: a solve, the aliases its folders go under, the images of the services it builds on. Out: an argument list.
+Touches nothing.
+
+Values stand behind `=` and the context behind `--`, so that nothing a services file says is read as another flag.
+Flags as documented for buildx 0.17 and later (`docker buildx build --help`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from buildorch.services import Attestations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from buildorch.plan import Solve
+
+ENVIRONMENT = {
+    # Provenance in the metadata file lists build arguments with their values (docker/buildx, build reference).
+    "BUILDX_METADATA_PROVENANCE": "disabled",
+    "DOCKER_CLI_HINTS": "false",
+}
+
+
+def environment(solve: Solve) -> dict[str, str]:
+    """Variables to add to the environment of the solve's process."""
+    if solve.spec.attestations == Attestations():
+        # Only attestations hold what git says; without them two git processes a build are saved.
+        return {**ENVIRONMENT, "BUILDX_GIT_INFO": "false"}
+    return dict(ENVIRONMENT)
+
+
+def arguments(
+    solve: Solve, *, metadata_file: Path, aliases: Mapping[Path, Path], bases: Mapping[str, str]
+) -> list[str]:
+    """Everything behind `docker buildx`.
+
+    Args:
+        solve: what to build.
+        metadata_file: where buildx writes what came out.
+        aliases: folder -> the path it is handed over under (facts: BuildKit mirrors a folder by its path's last part).
+        bases: named context -> the reference of the service's image that it stands for.
+    """
+    return ["build", *_flags(solve, metadata_file, aliases, bases), "--", _folder(solve.context, aliases)]
+
+
+def folders(solve: Solve) -> list[Path]:
+    """The local folders a solve hands to BuildKit, each of which needs an alias."""
+    named = [context for context in solve.contexts.values() if isinstance(context, Path)]
+    if not isinstance(solve.context, Path):
+        return named
+    # BuildKit gets the Dockerfile's folder as a context of its own, named by its path's last part too.
+    return list(dict.fromkeys([solve.context, Path(solve.dockerfile).parent, *named]))
+
+
+def _flags(solve: Solve, metadata_file: Path, aliases: Mapping[Path, Path], bases: Mapping[str, str]) -> Iterator[str]:
+    spec = solve.spec
+    yield "--progress=rawjson"
+    yield f"--metadata-file={metadata_file}"
+    yield f"--file={_dockerfile(solve, aliases)}"
+    yield from (f"--tag={reference}" for reference in solve.references)
+    yield from (f"--output={output}" for output in spec.outputs)
+    if not spec.outputs:
+        yield f"--{solve.output}"
+    if solve.builder:
+        yield f"--builder={solve.builder}"
+    if solve.platforms:
+        yield f"--platform={','.join(solve.platforms)}"
+    if spec.target:
+        yield f"--target={spec.target}"
+    if spec.network:
+        yield f"--network={spec.network}"
+    if solve.no_cache:
+        yield "--no-cache"
+    yield from (f"--no-cache-filter={stage}" for stage in spec.no_cache_filter)
+    yield from (
+        f"--build-arg={key}" if value is None else f"--build-arg={key}={value}" for key, value in spec.args.items()
+    )
+    yield from (f"--build-context={name}={_folder(context, aliases)}" for name, context in solve.contexts.items())
+    yield from (f"--build-context={name}=docker-image://{reference}" for name, reference in bases.items())
+    yield from (f"--secret={_secret(secret.id, secret.file, secret.env, solve.root)}" for secret in spec.secrets)
+    yield from (f"--ssh={key}" for key in spec.ssh)
+    yield from (f"--cache-from={source}" for source in spec.cache_from)
+    yield from (f"--cache-to={sink}" for sink in spec.cache_to)
+    yield from (f"--label={key}={value}" for key, value in spec.labels.items())
+    yield from (f"--annotation={key}={value}" for key, value in spec.annotations.items())
+    yield (
+        "--provenance=false"
+        if spec.attestations.provenance == "false"
+        else f"--provenance=mode={spec.attestations.provenance}"
+    )
+    if spec.attestations.sbom:
+        yield "--sbom=true"
+    yield from spec.buildx
+
+
+def _dockerfile(solve: Solve, aliases: Mapping[Path, Path]) -> str:
+    if isinstance(solve.context, Path):
+        path = Path(solve.dockerfile)
+        return str(aliases[path.parent] / path.name)
+    return str(PurePosixPath(solve.dockerfile))
+
+
+def _folder(context: Path | str, aliases: Mapping[Path, Path]) -> str:
+    return str(aliases[context]) if isinstance(context, Path) else context
+
+
+def _secret(secret_id: str, file: str | None, env: str | None, root: Path) -> str:
+    fields = [f"id={secret_id}"]
+    if file:
+        fields.append(f"src={root / file}")
+    if env:
+        fields.append(f"env={env}")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(fields)
+    return text.getvalue()

@@ -1,0 +1,63 @@
+"""The command's entry: arguments in, exit code out. The only place with broad catches.
+
+In: the command line. Out: an exit code. Touches: stdout, stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from buildorch import errors
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code (docs/reference/exit-codes.md); never a traceback.
+
+    With BUILDORCH_DEBUG=1 a bug's traceback is shown.
+    """
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:
+        return errors.EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader went away, as in `buildorch show | head`: nothing more can be said to anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.EXIT_OK
+    except Exception as error:
+        if os.environ.get("BUILDORCH_DEBUG"):
+            raise
+        _say(f"error: a bug in buildorch: {type(error).__name__}: {error}")
+        _say("hint: please report it, with what BUILDORCH_DEBUG=1 shows")
+        return errors.EXIT_BUG
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    import click  # noqa: PLC0415 - inside, so that an interrupt during imports ends quietly too
+
+    from buildorch.cli.commands import app  # noqa: PLC0415
+
+    try:
+        result = app.main(args=argv, prog_name="buildorch", standalone_mode=False)
+    except click.exceptions.Abort:
+        return errors.EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return errors.EXIT_USAGE
+    except errors.BuildorchError as error:
+        from buildorch.report.text import printable  # noqa: PLC0415
+
+        for line in str(error).splitlines():
+            _say(f"error: {printable(line)}")
+        if error.hint:
+            _say(f"hint: {printable(error.hint)}")
+        return error.exit_code
+    return result if isinstance(result, int) else errors.EXIT_OK
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201 - the command's own words

@@ -1,0 +1,218 @@
+"""The commands and their options: parse, call the library, choose the exit code.
+
+In: arguments. Out: data on stdout, progress and logs on stderr. Touches: nothing but those streams itself.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from buildorch import __version__
+from buildorch.errors import LedgerError, UnknownService
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from buildorch.logging_config import LogFormat
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="buildorch")
+def app() -> None:
+    """Build many container images with BuildKit at once, measure them, and record what came out."""
+
+
+_FILE = click.option(
+    "-f",
+    "--file",
+    type=click.Path(path_type=Path),
+    default=Path("services.yaml"),
+    envvar="BUILDORCH_FILE",
+    help="The services file.  [default: services.yaml; BUILDORCH_FILE]",
+)
+_FORMAT = click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How stdout is written.",
+)
+
+
+def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say what a plan holds."""
+    for option in (
+        click.option("--no-cache", is_flag=True, help="Execute every step again."),
+        click.option("--platform", "platforms", multiple=True, help="Build for this platform; may be repeated."),
+        click.option("--builder", help="The buildx builder to use."),
+        click.option("--push", "output", flag_value="push", help="Push the images to their registries."),
+        click.option(
+            "--load",
+            "output",
+            flag_value="load",
+            default=True,
+            help="Load the images into the engine (the default).",
+        ),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="SERVICE.KEY=VALUE",
+            help="Override one key; SERVICE may be a glob.",
+        ),
+        _FILE,
+    ):
+        command = option(command)
+    return command
+
+
+def _building(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a build."""
+    for option in (
+        click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            envvar="BUILDORCH_LOG_FORMAT",
+            help="Log entries on stderr; json turns progress off.  [BUILDORCH_LOG_FORMAT]",
+        ),
+        _FORMAT,
+        click.option(
+            "--progress",
+            type=click.Choice(["auto", "plain", "tty", "quiet", "json"]),
+            default="auto",
+            envvar="BUILDORCH_PROGRESS",
+            help="What stderr shows meanwhile; auto is tty on a terminal, else plain.  [BUILDORCH_PROGRESS]",
+        ),
+        click.option(
+            "--record",
+            type=click.Path(path_type=Path),
+            help="Where the run record goes.  [default: .buildorch/run.json]",
+        ),
+        click.option(
+            "--fail-fast/--keep-going",
+            default=False,
+            help="Cancel the rest at the first failure.  [default: keep going]",
+        ),
+        click.option(
+            "-j",
+            "--jobs",
+            type=int,
+            envvar="BUILDORCH_JOBS",
+            help="How many builds run at once.  [default: the engine's CPUs; BUILDORCH_JOBS]",
+        ),
+    ):
+        command = option(command)
+    return _selecting(command)
+
+
+@app.command("build-all", epilog="Example: buildorch build-all -j 4 --push")
+@_building
+def build_all(**options: Any) -> int:  # noqa: ANN401 - click's options
+    """Build every service of the services file."""
+    return _build((), **options)
+
+
+@app.command("build", epilog="Example: buildorch build backend --set 'backend.args.VERSION=1.2'")
+@click.argument("services", nargs=-1, required=True)
+@_building
+def build(services: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
+    """Build the named services and what they build on."""
+    return _build(services, **options)
+
+
+def _build(
+    services: tuple[str, ...],
+    *,
+    progress: str,
+    log_format: LogFormat,
+    output_format: str,
+    **options: Any,  # noqa: ANN401
+) -> int:
+    from buildorch.cli.running import run  # noqa: PLC0415 - a build's imports are a build's to pay
+
+    request = _request(services, **options)
+    return run(request, progress=progress, log_format=log_format, output_format=output_format)
+
+
+def _request(services: tuple[str, ...], **options: Any) -> Any:  # noqa: ANN401 - a BuildRequest, imported below
+    from buildorch.pipeline import BuildRequest  # noqa: PLC0415
+
+    return BuildRequest(services=services, **options)
+
+
+@app.command("plan", epilog="Example: buildorch plan --format json")
+@click.argument("services", nargs=-1)
+@_selecting
+@_FORMAT
+def plan_command(services: tuple[str, ...], output_format: str, **options: Any) -> None:  # noqa: ANN401
+    """Show what would be built, in which order; needs no engine."""
+    from buildorch import pipeline  # noqa: PLC0415
+    from buildorch.report.text import plan_text  # noqa: PLC0415
+
+    planned = pipeline.plan(_request(services, **options))
+    click.echo(_dumps(planned.plan.to_json()) if output_format == "json" else plan_text(planned.plan))
+
+
+@app.command("show", epilog="Example: buildorch show --format json")
+@_FILE
+@_FORMAT
+def show(file: Path, output_format: str) -> None:
+    """Show the last record of every service."""
+    with _ledger(file) as ledger:
+        _entries(ledger.latest(), output_format, with_service=True)
+
+
+@app.command("history", epilog="Example: buildorch history backend --limit 50")
+@click.argument("service")
+@click.option("-n", "--limit", type=click.IntRange(min=1), default=20, help="How many records, the newest first.")
+@_FILE
+@_FORMAT
+def history(service: str, limit: int, file: Path, output_format: str) -> None:
+    """Show the records of one service over time."""
+    with _ledger(file) as ledger:
+        known = ledger.services()
+        if service not in known:
+            raise UnknownService(service, known=known)
+        _entries(ledger.history(service, limit=limit), output_format, with_service=False)
+
+
+@app.command("schema", epilog="Example: buildorch schema > services.schema.json")
+@click.argument("which", type=click.Choice(["services", "run", "events"]), default="services")
+def schema(which: str) -> None:
+    """Print the JSON Schema of the services file, the run record or the event stream."""
+    from buildorch import events, record, services  # noqa: PLC0415
+
+    schemas = {"services": services.json_schema, "run": record.run_schema, "events": events.events_schema}
+    click.echo(_dumps(schemas[which]()))
+
+
+def _ledger(file: Path) -> Any:  # noqa: ANN401 - a Ledger, imported below
+    from buildorch.ledger import Ledger  # noqa: PLC0415
+
+    path = file.resolve().parent / ".buildorch" / "ledger.db"
+    if not path.exists():
+        raise LedgerError(
+            f"there is no ledger at {path}", hint="build something first, or name the services file with -f"
+        )
+    return Ledger(path)
+
+
+def _entries(entries: list[Any], output_format: str, *, with_service: bool) -> None:
+    from buildorch.record import to_plain  # noqa: PLC0415
+    from buildorch.report.text import entries_text  # noqa: PLC0415
+
+    if output_format == "json":
+        click.echo(_dumps([to_plain(entry) for entry in entries]))
+    else:
+        click.echo(entries_text(entries, with_service=with_service))
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -1,0 +1,187 @@
+"""The errors buildorch raises: every one names the subject and the fact, and carries the next step.
+
+In: nothing. Out: exception classes. Touches nothing.
+
+    BuildorchError                      exit code
+    ├── UsageError                      2   the request cannot be carried out as it was put
+    │   ├── ServicesFileError           2   every problem of one services file, each with its place
+    │   ├── UnknownService              2
+    │   └── UnwritableRecord            2
+    ├── LedgerError                     2   the ledger cannot be opened, read or written
+    ├── EngineError                     4   something outside cannot be reached; a retry may help
+    │   ├── EngineUnreachable           4
+    │   ├── BuildxMissing               4
+    │   ├── BuilderNotFound             4
+    │   └── RegistryError               4
+    ├── BuildFailed                     the run's   raised by `Report.raise_for_status`
+    ├── MalformedDocument               4           an engine or a registry gave what its specification forbids
+    └── InternalError                   70  a bug in buildorch
+
+A failed build is not an exception: it is a `buildorch.record.Failure` in the service's record.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from buildorch.record import Report, ServiceRecord
+
+EXIT_OK = 0
+EXIT_BUILD_FAILED = 1
+EXIT_USAGE = 2
+EXIT_POLICY = 3
+EXIT_UNREACHABLE = 4
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class BuildorchError(Exception):
+    """The root of the tree: `str(error)` is one clear message, `hint` the next step (may be empty)."""
+
+    exit_code: ClassVar[int] = EXIT_BUG
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(BuildorchError):
+    """The request cannot be carried out as it was put: a wrong option, name or path."""
+
+    exit_code = EXIT_USAGE
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong in a services file, at a place people can jump to (lines and columns start at 1)."""
+
+    source: str
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        return f"{where}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ServicesFileError(UsageError):
+    """The services file cannot be used; `problems` lists everything found in it, in the file's order."""
+
+    def __init__(self, problems: Iterable[Problem], *, hint: str = "") -> None:
+        self.problems = tuple(sorted(set(problems)))
+        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint)
+
+
+class UnknownService(UsageError):
+    """A service was asked for that the services file does not have."""
+
+    def __init__(self, name: str, *, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        hint = did_you_mean(name, self.known) or f"the services are: {', '.join(self.known)}"
+        super().__init__(f"there is no service {name!r}", hint=hint)
+
+
+class UnwritableRecord(UsageError):
+    """The run record's path cannot be written; found before any build starts."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(
+            f"the run record cannot be written to {path}: {reason}",
+            hint="name a writable file with --record FILE",
+        )
+
+
+class LedgerError(BuildorchError):
+    """The ledger cannot be opened, read or written."""
+
+    exit_code = EXIT_USAGE
+
+
+class EngineError(BuildorchError):
+    """Something outside buildorch cannot be reached or will not answer; trying again may help."""
+
+    exit_code = EXIT_UNREACHABLE
+
+
+class EngineUnreachable(EngineError):
+    """No Docker engine answers at the endpoint in use."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        self.endpoint = endpoint
+        super().__init__(
+            f"no Docker engine answers at {endpoint}: {reason}",
+            hint="start Docker, or set DOCKER_HOST or a docker context; "
+            "in buildorch's own repository `scripts/engine up` starts a private one",
+        )
+
+
+class BuildxMissing(EngineError):
+    """There is no docker client, or it has no buildx plugin."""
+
+    def __init__(self, fact: str) -> None:
+        super().__init__(fact, hint="install Docker's client with its buildx plugin (docker-buildx)")
+
+
+class BuilderNotFound(EngineError):
+    """The buildx builder that was asked for does not exist."""
+
+    def __init__(self, name: str, *, known: Iterable[str]) -> None:
+        self.name, self.known = name, tuple(known)
+        super().__init__(
+            f"there is no builder {name!r} (there are: {', '.join(self.known) or 'none'})",
+            hint=f"create it with `docker buildx create --name {name}`, or pass another --builder",
+        )
+
+
+class RegistryError(EngineError):
+    """A registry refused, failed, or does not hold what was asked for."""
+
+
+class BuildFailed(BuildorchError):
+    """A run did not end with exit code 0; `report` is its record."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.exit_code = report.exit_code  # type: ignore[misc]  # the run's own, not the class's
+        bad = [name for name, record in report.services.items() if record.error or not _clean(record)]
+        super().__init__(f"the run {report.run_id} exited with {report.exit_code}: {', '.join(bad)}")
+
+
+def _clean(record: ServiceRecord) -> bool:
+    return all(finding.severity != "error" for finding in record.findings)
+
+
+class MalformedDocument(EngineError):
+    """A document breaks its specification: an OCI index, manifest or config, or an engine's answer."""
+
+    def __init__(self, kind: str, fact: str) -> None:
+        super().__init__(f"malformed {kind}: {fact}")
+
+
+class InternalError(BuildorchError):
+    """A state buildorch holds to be impossible: a bug in buildorch."""
+
+
+def first_own(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to show for a group of them: buildorch's own first, else the group itself."""
+    own, _ = errors.split(BuildorchError)
+    while own is not None:
+        found = own.exceptions[0]
+        if not isinstance(found, BaseExceptionGroup):
+            return found
+        own = found
+    return errors
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A suggestion for a mistyped word, or an empty string where nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,218 @@
+"""The scheduler: `execute(Plan, solver) -> a stream of events`.
+
+In: a plan and a `Solver`. Out: events on a stream, one `SolveFinished` a service at its end. Touches nothing itself.
+
+A service is built after everything it builds on, and at most `jobs` at once, in the plan's order. Runs on asyncio and
+on trio.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from buildorch.events import Event, SolveFinished, SolveRetried, SolveStarted
+from buildorch.record import Failure, FailureKind, Solved
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from anyio.abc import ObjectReceiveStream, ObjectSendStream
+
+    from buildorch.plan import Plan, Solve
+
+BUFFER = 256
+"""Events that may wait for a slow reader before the builds wait for it too."""
+RETRY_DELAY_S = 1.0
+
+
+class Solver(Protocol):
+    """Whatever can build one service; `buildorch.buildx` has the real one, `buildorch.testing` a fake."""
+
+    async def solve(
+        self, solve: Solve, bases: Mapping[str, Solved], events: ObjectSendStream[Event]
+    ) -> Solved | Failure:
+        """Build one service, tell how on `events`, and stop everything it started if it is cancelled."""
+
+
+class Stop:
+    """A wish to end a run early: what runs is cancelled, what waits is not started, and the record is written."""
+
+    def __init__(self) -> None:
+        self._asked = anyio.Event()
+        self.exit_code: int | None = None
+        """What the run is to exit with, where a signal ended it."""
+
+    def request(self, *, exit_code: int | None = None) -> None:
+        """Ask for the end; the first exit code given counts."""
+        self.exit_code = self.exit_code or exit_code
+        self._asked.set()
+
+    @property
+    def requested(self) -> bool:
+        """Whether the end was asked for."""
+        return self._asked.is_set()
+
+    async def wait(self) -> None:
+        """Return once the end was asked for."""
+        await self._asked.wait()
+
+
+@asynccontextmanager
+async def execute(
+    plan: Plan,
+    solver: Solver,
+    *,
+    jobs: int,
+    fail_fast: bool = False,
+    stop: Stop | None = None,
+    reasons: Mapping[str, str] | None = None,
+) -> AsyncIterator[ObjectReceiveStream[Event]]:
+    """Build everything in the plan.
+
+    Args:
+        plan: what to build.
+        solver: what builds it.
+        jobs: how many solves may run at once, at least 1.
+        fail_fast: whether the first failure cancels the rest; else only what builds on it is blocked.
+        stop: asks for an early end from outside.
+        reasons: service -> why it is built.
+
+    Yields:
+        A stream that ends once every service has its `SolveFinished`. Leaving the block early cancels what runs.
+    """
+    send, receive = anyio.create_memory_object_stream[Event](BUFFER)
+    run = _Run(plan, solver, anyio.CapacityLimiter(jobs), fail_fast, stop or Stop(), reasons or {})
+    async with receive, anyio.create_task_group() as group:
+        group.start_soon(run.drive, send)
+        yield receive
+        group.cancel_scope.cancel()
+
+
+@dataclass
+class _Run:
+    """One execution's state: which services are done, and how."""
+
+    plan: Plan
+    solver: Solver
+    limiter: anyio.CapacityLimiter
+    fail_fast: bool
+    stop: Stop
+    reasons: Mapping[str, str]
+    done: dict[str, anyio.Event] = field(default_factory=dict)
+    solved: dict[str, Solved] = field(default_factory=dict)
+
+    async def drive(self, send: ObjectSendStream[Event]) -> None:
+        self.done = {solve.name: anyio.Event() for solve in self.plan.solves}
+        async with send, anyio.create_task_group() as watch:
+            watch.start_soon(self.stop.wait)
+            async with anyio.create_task_group() as group:
+                for solve in self.plan.solves:
+                    group.start_soon(self._service, solve, send)
+            watch.cancel_scope.cancel()
+
+    async def _service(self, solve: Solve, send: ObjectSendStream[Event]) -> None:
+        for base in solve.depends_on:
+            await self.done[base].wait()
+        lost = [base for base in solve.depends_on if base not in self.solved]
+        if lost:
+            finished = _unstarted(solve, _blocked(lost[0]))
+        else:
+            async with self.limiter:
+                finished = _unstarted(solve, _cancelled()) if self.stop.requested else await self._attempts(solve, send)
+        if finished.solved:
+            self.solved[solve.name] = finished.solved
+        elif self.fail_fast and finished.failure and finished.failure.kind is not FailureKind.CANCELLED:
+            self.stop.request()
+        self.done[solve.name].set()
+        await send.send(finished)
+
+    async def _attempts(self, solve: Solve, send: ObjectSendStream[Event]) -> SolveFinished:
+        """Build, and build again while the failure is one that passes; within the service's deadline."""
+        begun = anyio.current_time()
+        started_at, attempt = now(), 0
+        outcome: Solved | Failure = _cancelled()
+        timeout = solve.spec.timeout
+        with anyio.move_on_after(timeout) as deadline:
+            while True:
+                attempt += 1
+                started_at = now()
+                reason = self.reasons.get(solve.name, "")
+                await send.send(SolveStarted(at=started_at, service=solve.name, attempt=attempt, reason=reason))
+                outcome = await self._unless_stopped(solve, send)
+                if isinstance(outcome, Solved) or not outcome.transient or attempt > solve.spec.retries:
+                    break
+                delay = RETRY_DELAY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+                await send.send(
+                    SolveRetried(
+                        at=now(),
+                        service=solve.name,
+                        attempt=attempt,
+                        failure=outcome,
+                        delay_s=round(delay, 3),
+                    )
+                )
+                with anyio.move_on_after(delay):
+                    await self.stop.wait()
+                if self.stop.requested:
+                    outcome = _cancelled()
+                    break
+        if deadline.cancelled_caught:
+            outcome = _timed_out(timeout or 0)
+        return SolveFinished(
+            at=now(),
+            service=solve.name,
+            started_at=started_at,
+            duration_s=round(anyio.current_time() - begun, 3),
+            attempts=attempt,
+            solved=outcome if isinstance(outcome, Solved) else None,
+            failure=outcome if isinstance(outcome, Failure) else None,
+        )
+
+    async def _unless_stopped(self, solve: Solve, send: ObjectSendStream[Event]) -> Solved | Failure:
+        """One attempt; whatever ends after a stop was asked for is cancelled, unless the image is there."""
+        outcome: Solved | Failure = _cancelled()
+        async with anyio.create_task_group() as group:
+
+            async def cancel_on_stop() -> None:
+                await self.stop.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(cancel_on_stop)
+            outcome = await self.solver.solve(solve, self.solved, send)
+            group.cancel_scope.cancel()
+        return _cancelled() if isinstance(outcome, Failure) and self.stop.requested else outcome
+
+
+def now() -> str:
+    """This moment in UTC, RFC 3339, with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _unstarted(solve: Solve, failure: Failure) -> SolveFinished:
+    return SolveFinished(at=now(), service=solve.name, started_at=None, duration_s=0.0, attempts=0, failure=failure)
+
+
+def _blocked(base: str) -> Failure:
+    return Failure(
+        kind=FailureKind.BLOCKED,
+        message=f"it builds on {base}, which has no image",
+        hint=f"see {base}'s own error",
+    )
+
+
+def _cancelled() -> Failure:
+    return Failure(kind=FailureKind.CANCELLED, message="the run was stopped before it was built")
+
+
+def _timed_out(seconds: float) -> Failure:
+    return Failure(
+        kind=FailureKind.TIMED_OUT,
+        message=f"it was not built within its timeout of {seconds:g} s",
+        hint="raise `timeout` in the services file, or find the slow step in the record",
+    )

@@ -1,0 +1,219 @@
+"""Reading what a build left: the documents of an image, and the unpacked size of each of its layers.
+
+In: a digest, and where its bytes are: the engine's content store, its graphdriver store, or a registry.
+Out: `ImageDocuments`, for `buildorch.measure`. Touches: the engine's socket or the registry, and the layer sizes the
+ledger remembers: the unpacked size is a property of a layer's diff_id, so each layer is unpacked once, ever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import zlib
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from buildorch.engine import Engine, read_blob, read_saved
+from buildorch.errors import MalformedDocument
+from buildorch.measure import ImageDocuments, PlatformDocuments
+from buildorch.oci import (
+    INDEX_TYPES,
+    Descriptor,
+    ImageConfig,
+    ImageIndex,
+    ImageManifest,
+    ImageReference,
+    load_json,
+)
+from buildorch.registry import Repository
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, MutableMapping
+
+MAX_DOCUMENT = 16 * 1024 * 1024
+_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+class Source(Protocol):
+    """Where an image's bytes are."""
+
+    def document(self, digest: str) -> bytes:
+        """An index, manifest or config, whole."""
+
+    def blob(self, digest: str) -> Iterator[bytes]:
+        """A layer, in pieces."""
+
+
+class EngineSource:
+    """The containerd image store of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def document(self, digest: str) -> bytes:
+        """An index, manifest or config."""
+        return _checked(self.blob(digest), digest)
+
+    def blob(self, digest: str) -> Iterator[bytes]:
+        """A layer."""
+        return read_blob(self._engine, digest)
+
+
+class RegistrySource:
+    """One repository of a registry."""
+
+    def __init__(self, reference: str) -> None:
+        self._repository = Repository.of(ImageReference.parse(reference))
+
+    def document(self, digest: str) -> bytes:
+        """An index or manifest, or a config, which registries keep as a blob."""
+        return _checked(self._repository.blob(digest), digest)
+
+    def manifest(self, digest: str) -> bytes:
+        """An index or manifest."""
+        return _checked(iter([self._repository.manifest(digest)]), digest)
+
+    def resolve(self, tag: str) -> str:
+        """The digest a tag points at."""
+        return f"sha256:{hashlib.sha256(self._repository.manifest(tag)).hexdigest()}"
+
+    def blob(self, digest: str) -> Iterator[bytes]:
+        """A layer."""
+        return self._repository.blob(digest)
+
+
+class LayerSizes:
+    """diff_id -> unpacked bytes, remembered; threads that need the same unknown layer unpack it once."""
+
+    def __init__(self, known: MutableMapping[str, int]) -> None:
+        self._known = known
+        self._guard = threading.Lock()
+        self._busy: dict[str, threading.Lock] = {}
+
+    def get(self, diff_id: str, unpack: Callable[[], int]) -> int:
+        """The size, from memory or by unpacking."""
+        with self._guard:
+            turn = self._busy.setdefault(diff_id, threading.Lock())
+        with turn:
+            size = self._known.get(diff_id)
+            if size is None:
+                size = self._known[diff_id] = unpack()
+            return size
+
+
+def read_image(source: EngineSource | RegistrySource, digest: str, sizes: LayerSizes) -> ImageDocuments:
+    """The documents of the image at `digest`.
+
+    Raises:
+        EngineError: the source cannot be reached, or what it holds is malformed.
+    """
+    read = source.manifest if isinstance(source, RegistrySource) else source.document
+    root = read(digest)
+    raw = load_json(root, "image manifest or index")
+    if raw.get("mediaType") not in INDEX_TYPES and "manifests" not in raw:
+        descriptor = Descriptor(str(raw.get("mediaType", "")), digest, len(root))
+        return ImageDocuments(digest, None, (_platform(source, root, descriptor, sizes),))
+    index = ImageIndex.from_json(raw)
+    platforms = tuple(_platform(source, read(one.digest), one, sizes) for one in index.manifests)
+    return ImageDocuments(digest, digest, platforms)
+
+
+def read_saved_image(engine: Engine, reference: str) -> ImageDocuments:
+    """The documents of an image on the graphdriver store, which keeps no manifest.
+
+    Raises:
+        EngineError: the engine cannot be reached or does not have the image.
+    """
+    saved = read_saved(engine.saved(reference))
+    platform = PlatformDocuments(None, None, saved.config, saved.config_digest, saved.unpacked_bytes)
+    return ImageDocuments(saved.config_digest, None, (platform,))
+
+
+def _platform(source: Source, raw: bytes, descriptor: Descriptor, sizes: LayerSizes) -> PlatformDocuments:
+    manifest = ImageManifest.from_json(load_json(raw, "image manifest"))
+    config = ImageConfig.from_json(load_json(source.document(manifest.config.digest), "image config"))
+    if len(config.diff_ids) != len(manifest.layers):
+        raise MalformedDocument("image", f"{descriptor.digest} and its config name different numbers of layers")
+    unpacked = tuple(
+        sizes.get(diff_id, partial(_measured, source, layer, diff_id))
+        for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
+    )
+    return PlatformDocuments(manifest, descriptor, config, manifest.config.digest, unpacked)
+
+
+def _measured(source: Source, layer: Descriptor, diff_id: str) -> int:
+    return unpacked_size(source.blob(layer.digest), layer, diff_id)
+
+
+def unpacked_size(chunks: Iterator[bytes], layer: Descriptor, diff_id: str) -> int:
+    """The bytes of a layer's uncompressed tar, which must hash to its diff_id.
+
+    Raises:
+        MalformedDocument: the blob is cut off, or is not what its config says.
+    """
+    state, size = hashlib.sha256(), 0
+    try:
+        for piece in _unpack(chunks):
+            state.update(piece)
+            size += len(piece)
+    except (zlib.error, ValueError, EOFError) as error:
+        raise MalformedDocument("layer", f"{layer.digest} cannot be unpacked: {error}") from None
+    if f"sha256:{state.hexdigest()}" != diff_id:
+        raise MalformedDocument("layer", f"{layer.digest} does not unpack to {diff_id}")
+    return size
+
+
+def _unpack(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    first = next(chunks, b"")
+    while len(first) < 4 and (more := next(chunks, b"")):
+        first += more
+    if first.startswith(_GZIP_MAGIC):
+        yield from _gunzip(first, chunks)
+    elif first.startswith(_ZSTD_MAGIC):
+        yield from _unzstd(first, chunks)
+    else:
+        yield first
+        yield from chunks
+
+
+def _gunzip(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """gzip, of one member or of several, as estargz writes them (RFC 1952, section 2.2)."""
+    member = zlib.decompressobj(wbits=31)
+    chunk: bytes | None = first
+    while chunk is not None:
+        while chunk:
+            yield member.decompress(chunk)
+            if not member.eof:
+                break
+            chunk = member.unused_data.lstrip(b"\0")
+            if chunk:
+                member = zlib.decompressobj(wbits=31)
+        chunk = next(chunks, None)
+        if chunk is not None and member.eof:
+            member = zlib.decompressobj(wbits=31)
+    if not member.eof:
+        raise EOFError("it ends too early")
+
+
+def _unzstd(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    import zstandard  # noqa: PLC0415 - few images have zstd layers
+
+    member = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    try:
+        yield member.decompress(first)
+        for chunk in chunks:
+            yield member.decompress(chunk)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+
+
+def _checked(chunks: Iterator[bytes], digest: str) -> bytes:
+    """A small document, whole and with the digest it was asked by."""
+    data = bytearray()
+    for chunk in chunks:
+        data += chunk
+        if len(data) > MAX_DOCUMENT:
+            raise MalformedDocument("document", f"{digest} is larger than {MAX_DOCUMENT} bytes")
+    if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        raise MalformedDocument("document", f"what came for {digest} has another digest")
+    return bytes(data)

@@ -1,0 +1,246 @@
+"""The OCI image documents, converted once: malformed input raises here, values are complete for ever after.
+
+In: JSON documents, as text or parsed, and strings. Out: frozen values. Touches nothing.
+
+Sources: OCI image specification v1.1 (`descriptor.md`, `image-index.md`, `manifest.md`, `config.md`); the
+reference grammar of `distribution/reference`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from buildorch.errors import MalformedDocument, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+INDEX_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+MANIFEST_TYPES = frozenset(
+    {
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    }
+)
+ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_PLATFORM = re.compile(r"(?P<os>[a-z0-9]+)/(?P<arch>[a-z0-9_]+)(/(?P<variant>[a-z0-9.]+))?\Z")
+_PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REFERENCE = re.compile(
+    rf"(?:(?P<registry>(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+(?=:\d+/)|\[[0-9a-fA-F:]+\])(?::\d+)?)/)?"
+    rf"(?P<repository>{_PATH}(?:/{_PATH})*)"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+    r"(?:@(?P<digest>sha256:[0-9a-f]{64}))?\Z"
+)
+
+
+def parse_digest(text: object, *, kind: str = "digest") -> str:
+    """`text` if it is a SHA-256 digest in the form of the specification.
+
+    Raises:
+        MalformedDocument: it is anything else.
+    """
+    if not isinstance(text, str) or not _DIGEST.match(text):
+        raise MalformedDocument(kind, f"{text!r} is not a sha256 digest")
+    return text
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Platform:
+    """What an image runs on: `os/architecture[/variant]`."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The platform `linux/amd64` or `linux/arm/v7` names.
+
+        Raises:
+            UsageError: the text is not a platform.
+        """
+        match = _PLATFORM.match(text)
+        if not match:
+            raise UsageError(f"{text!r} is not a platform", hint="write it as linux/amd64 or linux/arm64/v8")
+        return cls(match["os"], match["arch"], match["variant"] or "")
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """`[registry/]repository[:tag][@digest]`, as it was written: no default registry, library/ or tag is added."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a reference by the grammar of `distribution/reference`.
+
+        Raises:
+            UsageError: the text is not an image reference.
+        """
+        match = _REFERENCE.match(text)
+        if not match or len(text) > 512:
+            raise UsageError(f"{text!r} is not an image reference", hint="write it as [registry/]name[:tag]")
+        return cls(match["registry"] or "", match["repository"], match["tag"] or "", match["digest"] or "")
+
+    @property
+    def name(self) -> str:
+        """The reference without tag and digest."""
+        return f"{self.registry}/{self.repository}" if self.registry else self.repository
+
+    def __str__(self) -> str:
+        return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A pointer to content: its type, digest and size in bytes (`descriptor.md`)."""
+
+    media_type: str
+    digest: str
+    size: int
+    platform: Platform | None = None
+    is_attestation: bool = False
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """Read a descriptor.
+
+        Raises:
+            MalformedDocument: a field is missing or of the wrong type.
+        """
+        fields = _mapping(raw, "descriptor")
+        size = fields.get("size")
+        if not isinstance(size, int) or size < 0:
+            raise MalformedDocument("descriptor", f"its size is {size!r}")
+        platform = fields.get("platform") or {}
+        annotations = fields.get("annotations") or {}
+        return cls(
+            media_type=str(fields.get("mediaType", "")),
+            digest=parse_digest(fields.get("digest"), kind="descriptor"),
+            size=size,
+            platform=Platform(
+                str(platform.get("os", "")),
+                str(platform.get("architecture", "")),
+                str(platform.get("variant", "")),
+            )
+            if platform
+            else None,
+            # BuildKit marks attestation manifests twice (buildkit docs/attestations/attestation-storage.md).
+            is_attestation=ATTESTATION_ANNOTATION in annotations or platform.get("os") == "unknown",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ImageIndex:
+    """The manifests of one image, one a platform; attestation manifests are left out (`image-index.md`)."""
+
+    manifests: tuple[Descriptor, ...]
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """Read an index.
+
+        Raises:
+            MalformedDocument: it has no list of manifests.
+        """
+        entries = _mapping(raw, "image index").get("manifests")
+        if not isinstance(entries, list):
+            raise MalformedDocument("image index", "it has no list of manifests")
+        return cls(tuple(d for d in map(Descriptor.from_json, entries) if not d.is_attestation))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageManifest:
+    """One platform's image: its config and its layers, lowest first (`manifest.md`)."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """Read an image manifest.
+
+        Raises:
+            MalformedDocument: config or layers are missing.
+        """
+        fields = _mapping(raw, "image manifest")
+        layers = fields.get("layers")
+        if not isinstance(layers, list):
+            raise MalformedDocument("image manifest", "it has no list of layers")
+        return cls(Descriptor.from_json(fields.get("config")), tuple(map(Descriptor.from_json, layers)))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image runs as, and how its layers were made (`config.md`).
+
+    `created_by` holds one instruction a layer, in the order of `diff_ids`: history entries that made no layer are
+    left out. It is empty strings where the history does not match the layers.
+    """
+
+    platform: Platform
+    user: str
+    labels: Mapping[str, str]
+    diff_ids: tuple[str, ...]
+    created_by: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, raw: object) -> Self:
+        """Read an image config.
+
+        Raises:
+            MalformedDocument: the root file system is missing.
+        """
+        fields = _mapping(raw, "image config")
+        diff_ids = _mapping(fields.get("rootfs"), "image config's rootfs").get("diff_ids")
+        if not isinstance(diff_ids, list):
+            raise MalformedDocument("image config", "its rootfs has no diff_ids")
+        inner = fields.get("config") or {}
+        made = [
+            str(entry.get("created_by", "")) for entry in fields.get("history") or () if not entry.get("empty_layer")
+        ]
+        return cls(
+            platform=Platform(
+                str(fields.get("os", "")), str(fields.get("architecture", "")), str(fields.get("variant", ""))
+            ),
+            user=str(inner.get("User") or ""),
+            labels={str(key): str(value) for key, value in (inner.get("Labels") or {}).items()},
+            diff_ids=tuple(parse_digest(entry, kind="diff_id") for entry in diff_ids),
+            created_by=tuple(made) if len(made) == len(diff_ids) else ("",) * len(diff_ids),
+        )
+
+
+def load_json(data: bytes, kind: str) -> dict[str, Any]:
+    """A JSON object out of bytes.
+
+    Raises:
+        MalformedDocument: the bytes are not a JSON object.
+    """
+    try:
+        raw = json.loads(data)
+    except ValueError as error:
+        raise MalformedDocument(kind, str(error)) from None
+    return dict(_mapping(raw, kind))
+
+
+def _mapping(raw: object, kind: str) -> Mapping[str, Any]:
+    if not isinstance(raw, dict):
+        raise MalformedDocument(kind, "it is not a JSON object")
+    return raw

@@ -1,0 +1,182 @@
+"""What is on the disk around a services file: its text, its folders, the git commit, the record's place.
+
+In: paths. Out: a services file, a revision, checks. Touches: the file system, and one git process.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from buildorch.errors import Problem, ServicesFileError, UnwritableRecord, UsageError
+from buildorch.plan import Plan, Revision, Solve
+from buildorch.services import Override, Places, ServicesFile, decode, examine
+from buildorch.services.yaml_nodes import MAX_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+STATE_FOLDER = ".buildorch"
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A services file that was read, with its folder and the places of its values."""
+
+    file: ServicesFile
+    root: Path
+    places: Places | None
+
+    @property
+    def state(self) -> Path:
+        """The folder of the ledger and, by default, of the run record."""
+        return self.root / STATE_FOLDER
+
+
+def read(path: Path, *, overrides: Sequence[Override] = (), variables: Mapping[str, str] | None = None) -> Project:
+    """The project whose services file is at `path`.
+
+    Raises:
+        UsageError: there is no such file, or it cannot be read.
+        ServicesFileError: with every problem of the file: its form, its values, and what it names that is not there.
+    """
+    source = os.path.relpath(path) if path.is_absolute() else str(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        hint = "name it with -f FILE, or run this in the folder that holds it" if not path.exists() else ""
+        raise UsageError(f"the services file {source} cannot be read: {error.strerror}", hint=hint) from None
+    root = Path(os.path.realpath(path.parent))
+    parsed = examine(
+        decode(data, source),
+        source,
+        variables=os.environ if variables is None else variables,
+        overrides=overrides,
+    )
+    if parsed.file is None:
+        found = list(parsed.problems)
+        if parsed.places is not None:
+            for name, service in parsed.whole.items():
+                found.extend(_missing(name, root, service.context, service.dockerfile, parsed.places))
+        raise ServicesFileError(found)
+    return Project(parsed.file, root, parsed.places)
+
+
+def require_inputs(project: Project, plan: Plan) -> None:
+    """Make sure that every folder and Dockerfile of the plan is there.
+
+    Raises:
+        ServicesFileError: naming all that are not.
+    """
+    if project.places is None:
+        return
+    problems = [problem for solve in plan.solves for problem in _missing_inputs(solve, project.root, project.places)]
+    if problems:
+        raise ServicesFileError(problems)
+
+
+def _missing_inputs(solve: Solve, root: Path, places: Places) -> Iterator[Problem]:
+    here: tuple[str | int, ...] = ("services", solve.name)
+    yield from _missing(solve.name, root, solve.spec.context, solve.spec.dockerfile, places)
+    for name, context in solve.contexts.items():
+        if isinstance(context, Path) and not context.is_dir():
+            yield places.problem(
+                (*here, "contexts", name), f"the folder {context} of the context {name!r} does not exist"
+            )
+    for at, secret in enumerate(solve.spec.secrets):
+        if secret.file and not (root / secret.file).is_file():
+            yield places.problem(
+                (*here, "secrets", at), f"the file {secret.file} of the secret {secret.id!r} does not exist"
+            )
+
+
+def _missing(name: str, root: Path, context: str | None, dockerfile: str | None, places: Places) -> Iterator[Problem]:
+    here = ("services", name)
+    text = context or f"services/{name}"
+    if "://" in text or text.startswith(("git@", "github.com/")):
+        return
+    folder = root / text
+    if not folder.is_dir():
+        fact = "is not a folder" if folder.exists() else "does not exist"
+        hint = "" if context else "a service without `context` has it in services/NAME"
+        yield places.problem((*here, "context"), f"the context {text} {fact}", hint=hint)
+    elif not (folder / (dockerfile or "Dockerfile")).is_file():
+        shown = os.path.normpath(os.path.join(text, dockerfile or "Dockerfile"))  # noqa: PTH118 - as the file wrote it
+        yield places.problem((*here, "dockerfile" if dockerfile else "context"), f"there is no Dockerfile at {shown}")
+
+
+def revision(root: Path) -> tuple[Revision | None, str]:
+    """The git commit of the sources, and where there is none, why."""
+    command = [
+        "git",
+        "-C",
+        str(root),
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "-z",
+        "--untracked-files=normal",
+    ]
+    environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    try:
+        done = subprocess.run(command, capture_output=True, env=environ, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return None, f"git does not run: {error}"
+    if done.returncode != 0:
+        return None, done.stderr.decode("utf-8", "replace").strip().splitlines()[0]
+    head: dict[str, str] = {}
+    dirty = False
+    for field in done.stdout.decode("utf-8", "replace").split("\0"):
+        if field.startswith("# "):
+            key, _, value = field[2:].partition(" ")
+            head[key] = value
+        elif field:
+            dirty = True
+    if head.get("branch.oid", "(initial)") == "(initial)":
+        return None, "there is no commit yet"
+    branch = head.get("branch.head", "")
+    return Revision(head["branch.oid"], "" if branch == "(detached)" else branch, dirty), ""
+
+
+def require_writable(record: Path) -> None:
+    """Make sure that the run record can be written, by making and removing a file beside it.
+
+    Raises:
+        UnwritableRecord: it cannot.
+    """
+    if record.is_dir():
+        raise UnwritableRecord(str(record), "it is a folder")
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=record.parent, prefix=f".{record.name}."):
+            pass
+    except OSError as error:
+        raise UnwritableRecord(str(record), error.strerror or str(error)) from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put `text` in place of what `path` holds: a reader sees the old text or the new one, never a part.
+
+    Raises:
+        UnwritableRecord: it cannot be written.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise UnwritableRecord(str(path), error.strerror or str(error)) from None

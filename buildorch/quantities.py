@@ -1,0 +1,27 @@
+"""Numbers for people: bytes in decimal units, as registries and the services file count, and durations.
+
+In: numbers. Out: text. Touches nothing.
+"""
+
+from __future__ import annotations
+
+
+def human_bytes(count: int) -> str:
+    """`123456789` -> `123.5 MB`; below 1,000 in bytes."""
+    if count < 1000:
+        return f"{count} B"
+    size = float(count)
+    for unit in ("kB", "MB", "GB", "TB"):
+        size /= 1000
+        if size < 999.95 or unit == "TB":
+            break
+    return f"{size:.1f} {unit}"
+
+
+def human_seconds(seconds: float) -> str:
+    """`3.25` -> `3.2s`, `75` -> `1m15s`, `4000` -> `1h06m`."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

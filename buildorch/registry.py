@@ -1,0 +1,179 @@
+"""An OCI registry over HTTP: manifests and blobs of one repository.
+
+In: an `ImageReference`. Out: bytes, by digest. Touches: the network, docker's configuration for credentials, and a
+credential helper's process where docker is set up with one.
+
+Source: OCI distribution specification v1.1 (pull), and the token flow of distribution/distribution `docs/spec/auth`.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import ipaddress
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+from buildorch.errors import RegistryError
+from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+TIMEOUT_S = 30.0
+CHUNK = 256 * 1024
+HUB = "registry-1.docker.io"
+_ACCEPT = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(slots=True)
+class Repository:
+    """One repository of a registry; remembers the token that the registry gave."""
+
+    host: str
+    name: str
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    _authorization: str = ""
+
+    @classmethod
+    def of(cls, reference: ImageReference, environ: Mapping[str, str] = os.environ) -> Repository:
+        """The repository a reference names; without a registry that is Docker Hub's."""
+        if reference.registry and reference.registry != "docker.io":
+            return cls(reference.registry, reference.repository, environ)
+        name = reference.repository
+        return cls(HUB, name if "/" in name else f"library/{name}", environ)
+
+    def manifest(self, tag_or_digest: str) -> bytes:
+        """A manifest's or index's bytes.
+
+        Raises:
+            RegistryError: the registry cannot be reached, refuses, or does not have it.
+        """
+        return b"".join(self._get(f"/v2/{self.name}/manifests/{tag_or_digest}", accept=_ACCEPT))
+
+    def blob(self, digest: str) -> Iterator[bytes]:
+        """A blob's bytes, in order.
+
+        Raises:
+            RegistryError: as for `manifest`.
+        """
+        return self._get(f"/v2/{self.name}/blobs/{digest}", accept="*/*")
+
+    def _get(self, path: str, *, accept: str) -> Iterator[bytes]:
+        url = f"{_scheme(self.host)}://{self.host}{path}"
+        headers = {"Accept": accept}
+        if self._authorization:
+            headers["Authorization"] = self._authorization
+        connection, response = _request(url, headers)
+        try:
+            if response.status == 401 and (challenge := response.getheader("WWW-Authenticate")):
+                response.read()
+                connection.close()
+                self._authorization = self._answer(challenge)
+                connection, response = _request(url, {**headers, "Authorization": self._authorization})
+            redirects = 0
+            while response.status in {301, 302, 303, 307, 308} and redirects < 5:
+                redirects += 1
+                url = urljoin(url, response.getheader("Location") or "")
+                connection.close()
+                # Blob stores refuse a second kind of authorization: the address itself holds it.
+                connection, response = _request(url, {"Accept": accept})
+            if response.status != 200:
+                raise RegistryError(
+                    f"{self.host} gave {response.status} for {path}",
+                    hint="log in with `docker login`" if response.status in {401, 403} else "is it pushed there?",
+                )
+            while chunk := response.read(CHUNK):
+                yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            raise RegistryError(f"{self.host} broke off on {path}: {error}") from None
+        finally:
+            connection.close()
+
+    def _answer(self, challenge: str) -> str:
+        """The Authorization header that a WWW-Authenticate challenge asks for."""
+        basic = _credentials(self.host, self.environ)
+        if challenge.lower().startswith("basic"):
+            if not basic:
+                raise RegistryError(f"{self.host} wants a login", hint=f"docker login {self.host}")
+            return f"Basic {basic}"
+        wanted = dict(_CHALLENGE.findall(challenge))
+        query = {key: wanted[key] for key in ("service", "scope") if key in wanted}
+        headers = {"Authorization": f"Basic {basic}"} if basic else {}
+        connection, response = _request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers)
+        try:
+            body = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise RegistryError(f"{self.host} gives no token: {response.status}", hint=f"docker login {self.host}")
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            raise RegistryError(f"{self.host} gives a token that cannot be read") from None
+        return f"Bearer {answer.get('token') or answer.get('access_token')}"
+
+
+def _request(url: str, headers: Mapping[str, str]) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise RegistryError(f"a registry sent the address {url!r}, which is not one of HTTP")
+    secure = parts.scheme == "https"
+    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = connect(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, headers=dict(headers))
+        return connection, connection.getresponse()
+    except (OSError, http.client.HTTPException) as error:
+        connection.close()
+        raise RegistryError(f"the registry at {parts.netloc} does not answer: {error}") from None
+
+
+def _scheme(host: str) -> str:
+    """Plain HTTP for this machine alone, as the engine itself does by default (dockerd, insecure-registries)."""
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return "http" if ipaddress.ip_address(name).is_loopback else "https"
+    except ValueError:
+        return "http" if name == "localhost" else "https"
+
+
+def _credentials(host: str, environ: Mapping[str, str]) -> str:
+    """`user:password` in base64 from docker's configuration or its credential helper; empty where there is none."""
+    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
+    try:
+        config: Any = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return ""
+    keys = (host, f"https://{host}") if host != HUB else ("https://index.docker.io/v1/", "docker.io", host)
+    for key in keys:
+        helper = (config.get("credHelpers") or {}).get(key) or config.get("credsStore")
+        if helper and (found := _from_helper(str(helper), key)):
+            return found
+        if found := (config.get("auths") or {}).get(key, {}).get("auth"):
+            return str(found)
+    return ""
+
+
+def _from_helper(helper: str, key: str) -> str:
+    """What `docker-credential-HELPER get` says (docker/docker-credential-helpers); nothing where it has nothing."""
+    try:
+        done = subprocess.run(
+            [f"docker-credential-{helper}", "get"],
+            input=key,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        answer = json.loads(done.stdout)
+        return base64.b64encode(f"{answer['Username']}:{answer['Secret']}".encode()).decode()
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return ""

@@ -1,0 +1,126 @@
+"""One service from its solve's end to its record: find the image, measure it, judge it.
+
+In: a `Solve`, how it ended, and where images are. Out: `ServiceRecord`. Touches: the Dockerfile, and the engine or the
+registry that holds the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from buildorch import dockerfile
+from buildorch.errors import EngineError
+from buildorch.inspection import EngineSource, LayerSizes, RegistrySource, read_image, read_saved_image
+from buildorch.measure import ImageFacts, measure
+from buildorch.policy import Subject, judge
+from buildorch.record import Budget, Failure, FailureKind, ServiceRecord, Status, Steps
+
+if TYPE_CHECKING:
+    from buildorch.engine import Engine
+    from buildorch.events import SolveFinished
+    from buildorch.plan import Solve
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Where images can be read: an engine with its kind of store, and the layer sizes that are known."""
+
+    engine: Engine
+    store: Literal["containerd", "graphdriver"]
+    sizes: LayerSizes
+
+
+def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reason: str) -> ServiceRecord:
+    """The record of one service; an image that cannot be measured is a failure, not an exception.
+
+    Args:
+        solve: what was to be built.
+        finished: how that ended.
+        images: where to read the image; None where there is none to read.
+        reason: why it was built.
+    """
+    solved, size, failure = finished.solved, solve.spec.size, finished.failure
+    facts = None
+    if solved and solved.digest and images:
+        try:
+            facts = _measured(solve, solved.digest, images)
+        except EngineError as error:
+            failure = _unmeasured(error)
+    return ServiceRecord(
+        status=_status(failure),
+        reason=reason,
+        reference=solve.references[0],
+        references=solve.references,
+        digest=facts.digest if facts else None,
+        index_digest=facts.index_digest if facts else None,
+        bases=dict(solved.bases) if solved else {},
+        stand_ins=facts.stand_ins if facts else (),
+        platforms=dict(facts.platforms) if facts else {},
+        steps=solved.steps if solved else Steps(),
+        started_at=finished.started_at,
+        finished_at=finished.at if finished.started_at else None,
+        duration_s=finished.duration_s,
+        attempts=finished.attempts,
+        warnings=solved.warnings if solved else (),
+        budget=Budget(max_bytes=size.max, target_bytes=size.target, of=size.of) if size else None,
+        findings=judge(Subject(solve.spec, facts.platforms, _dockerfile(solve))) if facts else (),
+        error=failure,
+    )
+
+
+def destination(solve: Solve) -> Literal["registry", "engine", "nowhere"]:
+    """Where the image can be read after the build."""
+    outputs = solve.spec.outputs
+    if not outputs:
+        return "registry" if solve.output == "push" else "engine"
+    if any("type=registry" in output or "push=true" in output for output in outputs):
+        return "registry"
+    loaded = (
+        output for output in outputs if output.startswith(("type=docker", "type=image")) and "dest=" not in output
+    )
+    return "engine" if any(loaded) else "nowhere"
+
+
+def _measured(solve: Solve, digest: str, images: Images) -> ImageFacts | None:
+    reference = solve.references[0]
+    match destination(solve):
+        case "registry":
+            source = RegistrySource(reference)
+            # The graphdriver store calls the config's digest the image's: the registry knows the manifest's.
+            pinned = source.resolve(reference.rpartition(":")[2]) if images.store == "graphdriver" else digest
+            return measure(read_image(source, pinned, images.sizes))
+        case "engine" if images.store == "containerd":
+            return measure(read_image(EngineSource(images.engine), digest, images.sizes))
+        case "engine":
+            return measure(read_saved_image(images.engine, reference))
+    return None
+
+
+def _unmeasured(error: EngineError) -> Failure:
+    return Failure(
+        kind=FailureKind.UNMEASURED,
+        message=f"it was built, but not measured: {error}",
+        hint=error.hint or "run it again; the build itself is cached",
+        exit_code=error.exit_code,
+    )
+
+
+def _status(failure: Failure | None) -> Status:
+    if failure is None:
+        return "built"
+    if failure.kind is FailureKind.BLOCKED:
+        return "blocked"
+    return "cancelled" if failure.kind is FailureKind.CANCELLED else "failed"
+
+
+def _dockerfile(solve: Solve) -> dockerfile.Dockerfile | None:
+    """The Dockerfile's stages, where it is a local file; its syntax is BuildKit's to judge, and it has passed there."""
+    if not isinstance(solve.dockerfile, Path):
+        return None
+    arguments = {key: value for key, value in solve.spec.args.items() if value is not None}
+    try:
+        return dockerfile.read(solve.dockerfile.read_text("utf-8-sig"), arguments)
+    except (OSError, ValueError):
+        return None
