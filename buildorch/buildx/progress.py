@@ -11,7 +11,6 @@ Dockerfile's excerpt and `ERROR: ...`.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections import deque
@@ -30,9 +29,9 @@ MAX_LINE = 4 * 1024 * 1024
 MAX_LOG_LINE = 16 * 1024
 """Longest log line passed on, in characters; a longer one is cut into pieces of this size."""
 TAIL_LINES = 20
-_STEP = re.compile(r"\[(?:(?P<stage>[^\]]*) )?(?P<index>\d+)/(?P<total>\d+)\] (?P<instruction>.*)", re.DOTALL)
+_STEP = re.compile(r"\[(?:(?P<stage>[^\]]*) )?(?P<index>\d{1,9})/(?P<total>\d{1,9})\] (?P<instruction>.*)", re.DOTALL)
 _FROM = re.compile(r"FROM (?:docker\.io/)?(?:library/)?(?P<name>[^@\s]+)@(?P<digest>sha256:[0-9a-f]{64})")
-_EXCERPT = re.compile(r"(?P<file>\S.*):(?P<line>\d+)\Z")
+_EXCERPT = re.compile(r"(?P<file>\S.*):(?P<line>\d{1,9})\Z")
 
 
 @dataclass(slots=True)
@@ -176,7 +175,7 @@ class Progress:
         elif raw.get("name"):
             self._name(vertex, str(raw["name"]))
         vertex.cached = vertex.cached or bool(raw.get("cached"))
-        started, completed = raw.get("started"), raw.get("completed")
+        started, completed = str(raw.get("started") or ""), str(raw.get("completed") or "")
         if started and started not in vertex.started:
             vertex.started.add(started)
             yield StepStarted(
@@ -190,7 +189,7 @@ class Progress:
         if raw.get("error"):
             vertex.error = str(raw["error"])
         if completed and started not in vertex.finished:
-            vertex.finished.add(str(started))
+            vertex.finished.add(started)
             yield from self._flush(vertex)
             yield StepFinished(
                 service=self.service,
@@ -276,7 +275,7 @@ def _unbase64(data: object) -> str:
         return ""
     try:
         return base64.b64decode(data).decode("utf-8", "replace")
-    except binascii.Error:
+    except ValueError:
         return ""
 
 

@@ -6,7 +6,7 @@ Why: BuildKit keeps a mirror of each local context under a key made of the last 
 again only if its size or mtime differs. Two services whose folders are both called `app` get each other's files, and an
 edit that keeps size and mtime ships the old bytes (moby/buildkit#4817, #2592); a folder whose mode alone changed stays
 cached (#7176). So the last part of an alias holds what the folder is for, and a stamp over the state of all its files:
-inode, size, mtime, ctime and mode. ctime cannot be set back, so a name is used again only for files that did not change.
+inode, size, mtime, ctime and mode. ctime cannot be set back, so a name comes again only for files that did not change.
 """
 
 from __future__ import annotations

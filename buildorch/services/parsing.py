@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from buildorch.errors import Problem, ServicesFileError, UsageError, did_you_mean
 from buildorch.services.interpolation import InterpolationError, interpolate
 from buildorch.services.model import Service, ServicesFile
-from buildorch.services.yaml_nodes import Node, compose
+from buildorch.services.yaml_nodes import MAX_BYTES, TOO_LARGE, Node, compose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -94,8 +94,10 @@ def decode(data: bytes, source: str) -> str:
     """The text of a services file: UTF-8, with or without a byte order mark.
 
     Raises:
-        ServicesFileError: the bytes are not UTF-8, so this is no text file.
+        ServicesFileError: the bytes are not UTF-8, so this is no text file, or are too many.
     """
+    if len(data) > MAX_BYTES:
+        raise ServicesFileError([Problem(source, 1, 1, TOO_LARGE)])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -297,14 +299,17 @@ def _apply(root: Node, override: Override) -> None:
     value, problems = compose(override.value, f"--set {override.pattern}.{'.'.join(override.path)}")
     if problems:
         raise ServicesFileError(problems)
+    inside = _own(root.entries or {}, "services")
     for name in chosen:
-        _, node = (services[1].entries or {})[name]
+        entries = _own(inside, name)
         for key in override.path[:-1]:
-            node = _entries(node).setdefault(key, (Node(0, 0), Node(0, 0)))[1]
-        _entries(node)[override.path[-1]] = (Node(0, 0), value or Node(0, 0, text=""))
+            entries = _own(entries, key)
+        entries[override.path[-1]] = (Node(0, 0), value or Node(0, 0, text=""))
 
 
-def _entries(node: Node) -> dict[str, tuple[Node, Node]]:
-    if node.entries is None:
-        node.text, node.items, node.entries = None, None, {}
-    return node.entries
+def _own(entries: dict[str, tuple[Node, Node]], key: str) -> dict[str, tuple[Node, Node]]:
+    """The mapping under `key`, copied: with an alias or a merge key the same node stands in other services too."""
+    place, node = entries.get(key, (Node(0, 0), Node(0, 0)))
+    inner = dict(node.entries or {})
+    entries[key] = (place, Node(node.line, node.column, entries=inner))
+    return inner

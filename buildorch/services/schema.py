@@ -17,6 +17,13 @@ def json_schema() -> dict[str, Any]:
     schema = ServicesFile.model_json_schema()
     # In YAML an entry with nothing after its colon is null: `backend:` alone is a service with every default.
     services = schema["properties"]["services"]
-    services["additionalProperties"] = {"anyOf": [services["additionalProperties"], {"type": "null"}]}
+    services["patternProperties"] = {
+        pattern: {"anyOf": [value, {"type": "null"}]} for pattern, value in services["patternProperties"].items()
+    }
+    services["additionalProperties"] = False
+    # A value is taken as it is written, so `VERSION: 1.10` is a text to buildorch and a number to an editor.
+    keys = schema["$defs"]["Service"]["properties"]
+    for name in ("args", "labels", "annotations"):
+        keys[name]["additionalProperties"] = {"type": ["string", "number", "boolean", "null"]}
     schema["patternProperties"] = {"^x-": {}}
-    return {"$schema": DIALECT, "title": "buildorch services file", **schema}
+    return {"$schema": DIALECT, **schema, "title": "buildorch services file"}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_BYTES = 4 * 1024 * 1024
+TOO_LARGE = "the file is larger than 4 MiB"
 MAX_DEPTH = 50
 MAX_NODES = 200_000
 
@@ -34,6 +35,8 @@ class Node:
     """key -> (the key's node, the value's node)"""
     weight: int = field(default=1)
     """nodes in this tree once every alias is expanded"""
+    height: int = field(default=1)
+    """levels in this tree once every alias is expanded"""
 
     @property
     def kind(self) -> str:
@@ -43,6 +46,11 @@ class Node:
         if self.items is not None:
             return "a list"
         return "null" if self.text is None else "a text"
+
+    def grow(self, inner: list[Node]) -> None:
+        """Count what stands inside."""
+        self.weight += sum(node.weight for node in inner)
+        self.height += max((node.height for node in inner), default=0)
 
 
 class _Stop(Exception):  # noqa: N818 - control flow: nothing after this place can be read
@@ -56,7 +64,7 @@ def compose(text: str, source: str) -> tuple[Node | None, list[Problem]]:
     The node is None where nothing could be made of the text.
     """
     if len(text) > MAX_BYTES or len(text.encode(errors="replace")) > MAX_BYTES:
-        return None, [Problem(source, 1, 1, "the file is larger than 4 MiB")]
+        return None, [Problem(source, 1, 1, TOO_LARGE)]
     from ruamel.yaml import YAML  # noqa: PLC0415 - 20 ms, paid where a file is read
     from ruamel.yaml.error import MarkedYAMLError, YAMLError  # noqa: PLC0415
     from ruamel.yaml.reader import ReaderError  # noqa: PLC0415
@@ -75,6 +83,9 @@ def compose(text: str, source: str) -> tuple[Node | None, list[Problem]]:
         problem = Problem(source, line, column, f"this is not YAML: {fact}")
     except YAMLError as error:
         problem = Problem(source, 1, 1, f"this is not YAML: {str(error).splitlines()[0]}")
+    except (ValueError, OverflowError, AssertionError) as error:
+        # ruamel.yaml's own slips: an escape past the last character, a %YAML line with a number it does not know.
+        problem = Problem(source, composer.line, 1, f"this is not YAML: {error}")
     return None, [*composer.problems, problem]
 
 
@@ -91,6 +102,7 @@ class _Composer:
         self.problems: list[Problem] = []
         self.anchors: dict[str, Node] = {}
         self.read = 0
+        self.line = 1
 
     def document(self, events: Iterator[Any]) -> Node | None:
         root = None
@@ -111,6 +123,7 @@ class _Composer:
 
     def node(self, event: Any, events: Iterator[Any], depth: int) -> Node:  # noqa: ANN401
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        self.line = line
         self.read += 1
         if self.read > MAX_NODES:
             raise _Stop(line, column, f"the file holds more than {MAX_NODES:,} values")
@@ -118,17 +131,17 @@ class _Composer:
             raise _Stop(line, column, f"values are nested deeper than {MAX_DEPTH}")
         kind = type(event).__name__
         if kind == "AliasEvent":
-            return self.alias(event, line, column)
+            return self.alias(event, line, column, depth)
         node = Node(line, column)
         if kind == "ScalarEvent":
             node.text = _scalar(event)
         elif kind == "SequenceStartEvent":
             node.items = list(self.items(events, depth))
-            node.weight += sum(item.weight for item in node.items)
+            node.grow(node.items)
         else:
             node.entries = {}
             self.fill(node.entries, events, depth)
-            node.weight += sum(value.weight for _, value in node.entries.values())
+            node.grow([value for _, value in node.entries.values()])
         if node.weight > MAX_NODES:
             raise _Stop(line, column, f"its aliases expand to more than {MAX_NODES:,} values")
         # An anchor is known only once its node is whole, so no node can hold itself.
@@ -136,10 +149,12 @@ class _Composer:
             self.anchors[event.anchor] = node
         return node
 
-    def alias(self, event: Any, line: int, column: int) -> Node:  # noqa: ANN401
+    def alias(self, event: Any, line: int, column: int, depth: int) -> Node:  # noqa: ANN401
         known = self.anchors.get(event.anchor)
         if known is None:
             raise _Stop(line, column, f"the alias *{event.anchor} has no anchor before it")
+        if depth + known.height - 1 > MAX_DEPTH:
+            raise _Stop(line, column, f"values are nested deeper than {MAX_DEPTH} once *{event.anchor} is expanded")
         return known
 
     def items(self, events: Iterator[Any], depth: int) -> Iterator[Node]:
@@ -149,7 +164,7 @@ class _Composer:
             yield self.node(event, events, depth + 1)
 
     def fill(self, entries: dict[str, tuple[Node, Node]], events: Iterator[Any], depth: int) -> None:
-        merged: list[Node] = []
+        merged: list[tuple[str, tuple[Node, Node]]] = []
         for event in events:
             if type(event).__name__ == "MappingEndEvent":
                 break
@@ -158,15 +173,26 @@ class _Composer:
             if key.text is None:
                 self.problem(event, f"a key must be a text, this is {key.kind}")
             elif key.text == "<<":
-                merged.extend(value.items if value.items is not None else [value])
+                merged.extend(self.merged(event, value))
             elif key.text in entries:
                 first = entries[key.text][0].line
                 self.problem(event, f"the key {key.text!r} is given twice", f"it stands first on line {first}")
             else:
                 entries[key.text] = (key, value)
-        for source in merged:
-            for name, entry in (source.entries or {}).items():
-                entries.setdefault(name, entry)
+        for name, entry in merged:
+            entries.setdefault(name, entry)
+
+    def merged(self, event: Any, value: Node) -> list[tuple[str, tuple[Node, Node]]]:  # noqa: ANN401
+        """The entries that `<<: *one` or `<<: [*one, *two]` brings in."""
+        sources = value.items if value.items is not None else [value]
+        if any(source.entries is None for source in sources):
+            self.problem(event, "<< takes a mapping or a list of mappings")
+        # These are copied, where an alias is only pointed at: they count as if they stood here.
+        self.read += sum(len(source.entries or ()) for source in sources)
+        if self.read > MAX_NODES:
+            mark = event.start_mark
+            raise _Stop(mark.line + 1, mark.column + 1, f"its aliases expand to more than {MAX_NODES:,} values")
+        return [entry for source in sources for entry in (source.entries or {}).items()]
 
 
 def _scalar(event: Any) -> str | None:  # noqa: ANN401

@@ -98,10 +98,15 @@ class Containers:
 
     def remove(self) -> None:
         for name in self.names:
-            logs = attempt("logs", name)
-            print(f"--- {name}\n{logs.stdout}{logs.stderr}")  # noqa: T201  pytest shows it when a test failed
+            print(f"--- {name}\n{last_lines(name)}")  # shown by pytest when a test failed
             attempt("rm", "--force", "--volumes", name)
         docker("network", "rm", self.prefix)
+
+
+def last_lines(container: str) -> str:
+    """The end of what a container printed, if there is such a container."""
+    logs = attempt("logs", "--tail=20", container)
+    return f"{logs.stdout}{logs.stderr}"
 
 
 def url_of(container: str, *, health: int = 200) -> str:
@@ -113,7 +118,7 @@ def url_of(container: str, *, health: int = 200) -> str:
             if send("GET", f"{url}/health").status == health:
                 return url
         time.sleep(0.2)
-    pytest.fail(f"{container}'s /health did not answer {health} in {START_SECONDS} s:\n{attempt('logs', container)}")
+    pytest.fail(f"{container}'s /health did not answer {health} in {START_SECONDS} s:\n{last_lines(container)}")
 
 
 @pytest.fixture(scope="module")

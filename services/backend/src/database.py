@@ -1,5 +1,6 @@
 """A database URL -> sessions on a database that has our tables."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
@@ -9,6 +10,8 @@ from sqlalchemy import URL, create_engine, event, text
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlmodel import Session, SQLModel
+
+logger = logging.getLogger(__name__)
 
 # Any constant does: it only has to be the same in every replica.
 _SCHEMA_LOCK_KEY = 20_260_103
@@ -52,6 +55,8 @@ class Database:
             with Session(self._engine, expire_on_commit=False) as session:
                 yield session
         except (OperationalError, InterfaceError, PoolTimeoutError) as error:
+            # The first line only: the others repeat the statement and the values in it.
+            logger.warning("database.failed error=%r", str(error).partition("\n")[0])
             raise DatabaseUnavailable from error
 
     def ping(self) -> None:

@@ -28,8 +28,10 @@ export function TaskRow({ task }: { task: Task }) {
         {task.title}
         {task.done && <span className="tag">done</span>}
       </span>
-      {!task.done && <TaskButton task={task} action={completeTask} label="Complete" />}
-      <TaskButton task={task} action={deleteTask} label="Delete" />
+      <div className="actions">
+        {!task.done && <TaskButton task={task} action={completeTask} label="Complete" />}
+        <TaskButton task={task} action={deleteTask} label="Delete" />
+      </div>
     </li>
   )
 }

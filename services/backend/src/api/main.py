@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _invalid(_request: Request, error: Exception) -> JSONResponse:
     # FastAPI's own handler sends the input back, and fails with a 500 where that is no valid Unicode.
     assert isinstance(error, RequestValidationError)
-    detail = [{"loc": found["loc"], "msg": found["msg"]} for found in error.errors()]
+    detail = [{"loc": found["loc"], "msg": found["msg"].removeprefix("Value error, ")} for found in error.errors()]
     return JSONResponse({"detail": detail}, status_code=422)
 
 
