@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from itertools import chain
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from buildorch.engine import Engine, read_blob, read_saved
 from buildorch.errors import MalformedDocument
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
 MAX_DOCUMENT = 16 * 1024 * 1024
+PIECE = 1024 * 1024
+"""Most bytes unpacked at a time: a layer of zeros unpacks to a thousand times its size."""
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -179,14 +182,16 @@ def _gunzip(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """gzip, of one member or of several, as estargz writes them (RFC 1952, section 2.2)."""
     from isal import igzip_lib, isal_zlib  # noqa: PLC0415 - only where an unknown layer is unpacked; faster than zlib
 
-    member = isal_zlib.decompressobj(wbits=31)
+    member, piece = isal_zlib.decompressobj(wbits=31), b""
     rest = first
     try:
-        while rest or (rest := next(chunks, b"")):
+        # A whole piece may leave more behind in the member, even where no byte of the input is left.
+        while rest or (len(piece) == PIECE and not member.eof) or (rest := next(chunks, b"")):
             if member.eof:
                 member = isal_zlib.decompressobj(wbits=31)
-            yield member.decompress(rest)
-            rest = member.unused_data
+            piece = member.decompress(rest, PIECE)
+            yield piece
+            rest = member.unused_data if member.eof else member.unconsumed_tail
     except igzip_lib.error as error:  # type: ignore[misc]  # isal's stub declares an instance
         raise ValueError(str(error)) from None
     if not member.eof:
@@ -196,13 +201,23 @@ def _gunzip(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
 def _unzstd(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     import zstandard  # noqa: PLC0415 - few images have zstd layers
 
-    member = zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    source = _Reader(chain([first], chunks))
+    reader = zstandard.ZstdDecompressor().stream_reader(cast("IO[bytes]", source), read_across_frames=True)
     try:
-        yield member.decompress(first)
-        for chunk in chunks:
-            yield member.decompress(chunk)
+        while piece := reader.read(PIECE):
+            yield piece
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
+
+
+class _Reader:
+    """The `read` that zstandard asks for, over an iterator: it takes what it gets, whatever size it asked for."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, _size: int) -> bytes:
+        return next(self._chunks, b"")
 
 
 def _checked(chunks: Iterator[bytes], digest: str) -> bytes:

@@ -128,7 +128,8 @@ def revision(root: Path) -> tuple[Revision | None, str]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"git does not run: {error}"
     if done.returncode != 0:
-        return None, done.stderr.decode("utf-8", "replace").strip().splitlines()[0]
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        return None, said[0] if said else f"git exited with {done.returncode}"
     head: dict[str, str] = {}
     dirty = False
     for field in done.stdout.decode("utf-8", "replace").split("\0"):

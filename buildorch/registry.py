@@ -92,6 +92,9 @@ class Repository:
                 )
             while chunk := response.read(CHUNK):
                 yield chunk
+            if response.length:
+                # http.client keeps quiet about a body that ends too early where it is read in pieces.
+                raise http.client.IncompleteRead(b"", response.length)
         except (OSError, http.client.HTTPException) as error:
             raise RegistryError(f"{self.host} broke off on {path}: {error}") from None
         finally:
@@ -117,8 +120,11 @@ class Repository:
         try:
             answer = json.loads(body)
         except ValueError:
-            raise RegistryError(f"{self.host} gives a token that cannot be read") from None
-        return f"Bearer {answer.get('token') or answer.get('access_token')}"
+            answer = None
+        token = (answer.get("token") or answer.get("access_token")) if isinstance(answer, dict) else None
+        if not isinstance(token, str):
+            raise RegistryError(f"{self.host} gives a token that cannot be read")
+        return f"Bearer {token}"
 
 
 def _request(url: str, headers: Mapping[str, str]) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
@@ -152,13 +158,15 @@ def _credentials(host: str, environ: Mapping[str, str]) -> str:
         config: Any = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError):
         return ""
+    if not isinstance(config, dict):
+        return ""
     keys = (host, f"https://{host}") if host != HUB else ("https://index.docker.io/v1/", "docker.io", host)
     for key in keys:
         helper = (config.get("credHelpers") or {}).get(key) or config.get("credsStore")
         if helper and (found := _from_helper(str(helper), key)):
             return found
-        if found := (config.get("auths") or {}).get(key, {}).get("auth"):
-            return str(found)
+        if auth := ((config.get("auths") or {}).get(key) or {}).get("auth"):
+            return str(auth)
     return ""
 
 

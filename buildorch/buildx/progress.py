@@ -11,6 +11,8 @@ Dockerfile's excerpt and `ERROR: ...`.
 from __future__ import annotations
 
 import base64
+import codecs
+import io
 import json
 import re
 from collections import deque
@@ -34,6 +36,14 @@ _FROM = re.compile(r"FROM (?:docker\.io/)?(?:library/)?(?P<name>[^@\s]+)@(?P<dig
 _EXCERPT = re.compile(r"(?P<file>\S.*):(?P<line>\d{1,9})\Z")
 
 
+def _decoder() -> io.IncrementalNewlineDecoder:
+    """Bytes -> text, whatever the place they are cut at: in a character, or between CR and LF.
+
+    A carriage return alone rewrites a line on a terminal: every state of a progress bar is a line here.
+    """
+    return io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")("replace"), translate=True)
+
+
 @dataclass(slots=True)
 class Vertex:
     """What has been said of one vertex so far."""
@@ -50,6 +60,7 @@ class Vertex:
     started: set[str] = field(default_factory=set)
     finished: set[str] = field(default_factory=set)
     partial: str = ""
+    decoder: io.IncrementalNewlineDecoder = field(default_factory=_decoder)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
 
     @property
@@ -224,9 +235,7 @@ class Progress:
 
     def _log(self, raw: dict[str, Any]) -> Iterator[Event]:
         vertex = self._known(raw.get("vertex"))
-        text = _unbase64(raw.get("data"))
-        # A carriage return alone rewrites a line on a terminal: every state of a progress bar is a line here.
-        lines = (vertex.partial + text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        lines = (vertex.partial + vertex.decoder.decode(_unbase64(raw.get("data")))).split("\n")
         vertex.partial = lines.pop()
         while len(vertex.partial) > MAX_LOG_LINE:
             lines.append(vertex.partial[:MAX_LOG_LINE])
@@ -234,9 +243,10 @@ class Progress:
         yield from self._logged(vertex, lines)
 
     def _flush(self, vertex: Vertex) -> Iterator[Event]:
-        if vertex.partial:
-            rest, vertex.partial = vertex.partial, ""
-            yield from self._logged(vertex, [rest])
+        rest = (vertex.partial + vertex.decoder.decode(b"", final=True)).removesuffix("\n")
+        vertex.partial, vertex.decoder = "", _decoder()
+        if rest:
+            yield from self._logged(vertex, rest.split("\n"))
 
     def _logged(self, vertex: Vertex, lines: Iterable[str]) -> Iterator[Event]:
         pieces = tuple(
@@ -247,7 +257,7 @@ class Progress:
             yield StepLogged(service=self.service, vertex=vertex.digest, name=vertex.name, lines=pieces)
 
     def _warning(self, raw: dict[str, Any]) -> Iterator[Event]:
-        message = _unbase64(raw.get("short"))
+        message = _unbase64(raw.get("short")).decode("utf-8", "replace")
         if not message or message in self.warnings:
             return
         self.warnings[message] = None
@@ -270,18 +280,20 @@ def _objects(status: object, key: str) -> Iterator[dict[str, Any]]:
         yield from (entry for entry in entries if isinstance(entry, dict))
 
 
-def _unbase64(data: object) -> str:
+def _unbase64(data: object) -> bytes:
     if not isinstance(data, str):
-        return ""
+        return b""
     try:
-        return base64.b64decode(data).decode("utf-8", "replace")
+        return base64.b64decode(data)
     except ValueError:
-        return ""
+        return b""
 
 
-def _seconds(started: object, completed: object) -> float:
+def _seconds(started: str, completed: str) -> float:
+    if started.startswith("0001-"):
+        return 0.0  # Go's zero time: it never started
     try:
-        span = datetime.fromisoformat(str(completed)) - datetime.fromisoformat(str(started))
+        span = datetime.fromisoformat(completed) - datetime.fromisoformat(started)
     except (ValueError, TypeError):
         return 0.0
     return max(span.total_seconds(), 0.0)

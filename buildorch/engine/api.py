@@ -79,6 +79,8 @@ class Engine:
                 )
             while chunk := response.read(CHUNK):
                 yield chunk
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineUnreachable(self.endpoint, f"it broke off while sending {reference}: {error}") from None
         finally:
             connection.close()
 
@@ -96,14 +98,11 @@ class Engine:
                 f"POST {path} HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n".encode()
             )
             head = b""
-            while b"\r\n\r\n" not in head:
-                received = stream.recv(4096)
-                if not received or len(head) > 64 * 1024:
-                    raise EngineUnreachable(self.endpoint, f"it closed the connection on {path}")
+            while b"\r\n\r\n" not in head and (received := stream.recv(4096)) and len(head) < 64 * 1024:
                 head += received
         except OSError as error:
             connection.close()
-            raise EngineUnreachable(self.endpoint, str(error)) from None
+            raise EngineUnreachable(self.endpoint, _reason(error)) from None
         status, _, rest = head.partition(b"\r\n\r\n")
         if not status.startswith(b"HTTP/1.1 101"):
             stream.close()

@@ -14,7 +14,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from buildorch.engine.api import CHUNK
-from buildorch.errors import EngineUnreachable
+from buildorch.errors import EngineUnreachable, MalformedDocument
 
 if TYPE_CHECKING:
     import socket
@@ -47,6 +47,7 @@ def _read(engine: Engine, stream: socket.socket, received: bytes, digest: str) -
     import h2.config  # noqa: PLC0415 - 40 ms, only where an engine's image is read
     import h2.connection  # noqa: PLC0415
     import h2.events  # noqa: PLC0415
+    import h2.exceptions  # noqa: PLC0415
 
     link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
     link.initiate_connection()
@@ -58,7 +59,11 @@ def _read(engine: Engine, stream: socket.socket, received: bytes, digest: str) -
     stream.sendall(link.data_to_send())
     messages = _Messages()
     while True:
-        for event in link.receive_data(received):
+        try:
+            events = link.receive_data(received)
+        except h2.exceptions.ProtocolError as error:
+            raise EngineUnreachable(engine.endpoint, f"it broke HTTP/2 while sending {digest}: {error}") from None
+        for event in events:
             match event:
                 case h2.events.DataReceived():
                     link.acknowledge_received_data(event.flow_controlled_length, stream_id)
@@ -119,16 +124,23 @@ class _Messages:
 
 
 def _data(message: bytes) -> bytes:
-    """ReadContentResponse{offset = 1, data = 2}: the data."""
+    """ReadContentResponse{offset = 1, data = 2}: the data.
+
+    Raises:
+        MalformedDocument: it is not such a message.
+    """
     at = 0
-    while at < len(message):
-        key, at = _read_varint(message, at)
-        value, at = _read_varint(message, at)
-        if key & 7 == _VARINT:
-            continue
-        if key >> 3 == _DATA_FIELD:
-            return message[at : at + value]
-        at += value
+    try:
+        while at < len(message):
+            key, at = _read_varint(message, at)
+            value, at = _read_varint(message, at)
+            if key & 7 == _VARINT:
+                continue
+            if key >> 3 == _DATA_FIELD:
+                return message[at : at + value]
+            at += value
+    except IndexError:
+        raise MalformedDocument("answer of the content store", "a message ends in the middle of a number") from None
     return b""
 
 

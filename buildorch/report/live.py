@@ -74,7 +74,7 @@ class Board:
             case StepStarted():
                 line = self.lines[event.service]
                 line.current[event.vertex] = printable(event.name.splitlines()[0] if event.name else "")
-                if event.step:
+                if _counts(event):
                     line.seen.add(event.vertex)
             case StepFinished():
                 self._finished(self.lines[event.service], event)
@@ -89,7 +89,7 @@ class Board:
 
     def _finished(self, line: Line, event: StepFinished) -> None:
         line.current.pop(event.vertex, None)
-        if event.step:
+        if _counts(event):
             line.done.add(event.vertex)
             if event.cached:
                 line.cached.add(event.vertex)
@@ -148,6 +148,11 @@ class Board:
             "" if line.state == "waiting" else human_seconds(took),
             line.doing,
         )
+
+
+def _counts(event: StepStarted | StepFinished) -> bool:
+    """Whether it is a step of the record's `steps`: FROM only takes an image."""
+    return event.step and "] FROM " not in event.name
 
 
 class LiveView:

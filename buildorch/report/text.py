@@ -67,12 +67,12 @@ def report_text(report: Report) -> str:
 def failure_text(name: str, failure: Failure) -> str:
     """One failure: service, stage and step, Dockerfile line, the step's last lines, and the next step."""
     where = f"{failure.dockerfile}:{failure.line}: " if failure.line else ""
-    lines = [f"error: {name}: {where}{printable(failure.message)}"]
+    lines = [f"error: {name}: {printable(where + failure.message)}"]
     if failure.step:
         lines.append(f"  step: {printable(failure.step.splitlines()[0])}")
     lines.extend(f"  | {printable(line)}" for line in failure.log)
     if failure.hint:
-        lines.append(f"  hint: {failure.hint}")
+        lines.append(f"  hint: {printable(failure.hint)}")
     return "\n".join(lines)
 
 
@@ -168,4 +168,4 @@ def _bytes(count: int | None) -> str:
 
 
 def _folder(context: object, root: object) -> str:
-    return str(context).removeprefix(f"{root}/")
+    return printable(str(context).removeprefix(f"{root}/"))

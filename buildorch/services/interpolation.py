@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OPERATOR = re.compile(r":-|:\?|:\+|-|\?|\+")
+MAX_DEPTH = 50
 
 
 class InterpolationError(ValueError):
@@ -28,18 +29,20 @@ def interpolate(text: str, variables: Mapping[str, str]) -> str:
     Raises:
         InterpolationError: a variable is not set and has no default, or the form is wrong.
     """
-    filled, end = _fill(text, 0, variables, closing=False)
+    filled, end = _fill(text, 0, variables, depth=0)
     assert end == len(text)  # noqa: S101 - without a closing brace to look for, the whole text is read
     return filled
 
 
-def _fill(text: str, start: int, variables: Mapping[str, str], *, closing: bool) -> tuple[str, int]:
-    """The text from `start` to its end or, with `closing`, to the brace that closes it; and where that was."""
+def _fill(text: str, start: int, variables: Mapping[str, str], *, depth: int) -> tuple[str, int]:
+    """The text from `start` to its end or, inside of `depth` braces, to the one that closes it; and where that was."""
+    if depth > MAX_DEPTH:
+        raise InterpolationError(f"variables are nested deeper than {MAX_DEPTH}")
     parts: list[str] = []
     at = start
     while at < len(text):
         char = text[at]
-        if closing and char == "}":
+        if depth and char == "}":
             return "".join(parts), at
         if char != "$":
             parts.append(char)
@@ -48,19 +51,19 @@ def _fill(text: str, start: int, variables: Mapping[str, str], *, closing: bool)
             parts.append("$")
             at += 2
         elif text.startswith("${", at):
-            value, at = _braced(text, at + 2, variables)
+            value, at = _braced(text, at + 2, variables, depth=depth + 1)
             parts.append(value)
         elif match := _NAME.match(text, at + 1):
             parts.append(_required(match[0], variables))
             at = match.end()
         else:
             raise InterpolationError(f"a lone $ in {text!r}: write $$ for a dollar sign")
-    if closing:
+    if depth:
         raise InterpolationError(f"a ${{ is never closed in {text!r}")
     return "".join(parts), at
 
 
-def _braced(text: str, start: int, variables: Mapping[str, str]) -> tuple[str, int]:
+def _braced(text: str, start: int, variables: Mapping[str, str], *, depth: int) -> tuple[str, int]:
     match = _NAME.match(text, start)
     if not match:
         raise InterpolationError(f"a variable's name must follow ${{ in {text!r}")
@@ -70,11 +73,11 @@ def _braced(text: str, start: int, variables: Mapping[str, str]) -> tuple[str, i
     operator = _OPERATOR.match(text, at)
     if not operator:
         raise InterpolationError(f"after ${{{name} one of }} :- - :? ? :+ + must follow in {text!r}")
-    value = variables.get(name)
+    value = variables[name] if name in variables else None
     present = bool(value) if operator[0].startswith(":") else value is not None
     # The side that is not used may name variables that are not set, as in a shell.
     unused = _Anything() if present != operator[0].endswith("+") else variables
-    word, at = _fill(text, operator.end(), unused, closing=True)
+    word, at = _fill(text, operator.end(), unused, depth=depth)
     if operator[0].endswith("+"):
         return (word if present else ""), at + 1
     if present:
@@ -94,7 +97,10 @@ def _required(name: str, variables: Mapping[str, str]) -> str:
 
 
 class _Anything(dict[str, str]):
-    """Every name is set, to nothing: for the branch that is read only to find its end."""
+    """Every name is set, to something: for the branch that is read only to find its end."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
 
     def __missing__(self, name: str) -> str:
-        return ""
+        return name

@@ -135,9 +135,13 @@ def examine(
     for override in overrides:
         _apply(root, override)
     places = Places(source, root)
-    data = _plain(root, variables or {}, problems, source)
+    unfilled: list[Problem] = []
+    data = _plain(root, variables or {}, unfilled, source)
     data = {key: value for key, value in data.items() if not key.startswith("x-")}
-    file, bad = _validate(data, places, problems)
+    file, bad, wrong = _validate(data, places)
+    # A value whose variable is missing is not wrong a second time for being empty.
+    without = {(problem.line, problem.column) for problem in unfilled}
+    problems += [*unfilled, *(problem for problem in wrong if (problem.line, problem.column) not in without)]
     whole: dict[str, Service] = {}
     if file is not None:
         whole = {name: file.merged(name) for name in file.services if name not in bad}
@@ -162,22 +166,22 @@ def image_name(project: str, name: str, service: Service) -> str:
     return f"{prefix}{project}/{name}"
 
 
-def _validate(data: dict[str, Any], places: Places, problems: list[Problem]) -> tuple[ServicesFile | None, set[str]]:
-    """The file without the services that have problems of their own, and the names of those."""
+def _validate(data: dict[str, Any], places: Places) -> tuple[ServicesFile | None, set[str], list[Problem]]:
+    """The file without the services that have problems of their own, the names of those, and the problems."""
     try:
-        return ServicesFile.model_validate(data), set()
+        return ServicesFile.model_validate(data), set(), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-    problems.extend(_problem(detail, data, places) for detail in details)
+    problems = [_problem(detail, data, places) for detail in details]
     bad = {str(detail["loc"][1]) for detail in details if detail["loc"][0] == "services" and len(detail["loc"]) > 2}
     services = data.get("services")
     if len(bad) == 0 or not isinstance(services, dict) or not services.keys() - bad:
-        return None, bad
+        return None, bad, problems
     rest = {**data, "services": {name: value for name, value in services.items() if name not in bad}}
     try:
-        return ServicesFile.model_validate(rest), bad
+        return ServicesFile.model_validate(rest), bad, problems
     except ValidationError:
-        return None, bad
+        return None, bad, problems
 
 
 def _between_services(

@@ -170,6 +170,9 @@ class _Composer:
                 break
             key = self.node(event, events, depth + 1)
             value = self.node(next(events), events, depth + 1)
+            if value.kind == "null" and value.line > key.line:
+                # Nothing stands behind the colon: its place is the key's, not that of whatever comes next.
+                value.line, value.column = key.line, key.column
             if key.text is None:
                 self.problem(event, f"a key must be a text, this is {key.kind}")
             elif key.text == "<<":

@@ -144,6 +144,7 @@ class _Apt:
         scratch.chmod(0o755)  # apt downloads as a user of its own
         self.first_source = sources[0]
         self.later_sources = scratch / "sources.list.d" / "later.sources"
+        self.later_problem = ""
         self.preferences = scratch / "preferences"
         for directory in ("sources.list.d", "lists/partial", "cache/archives/partial"):
             (scratch / directory).mkdir(parents=True)
@@ -184,7 +185,8 @@ class _Apt:
             self.later_sources.write_text(self.first_source.deb822([later_suite]), "utf-8")
             try:
                 self._run("apt-get", "update", "--error-on=any")
-            except EngineError:
+            except EngineError as error:
+                self.later_problem = f"\n{error}"
                 self.later_sources.unlink()
             else:
                 return
@@ -199,7 +201,8 @@ class _Apt:
             if all(_will_do(found.get(name, ""), minimum.get(name, "0")) for name in packages):
                 return
         asked = ", ".join(f"{name} {version} (found {found.get(name, 'none')})" for name, version in minimum.items())
-        raise EngineError(f"this machine's package source does not have, in its own suite or in {later_suite}: {asked}")
+        where = f"in its own suite or in {later_suite}"
+        raise EngineError(f"this machine's package source does not have, {where}: {asked}{self.later_problem}")
 
     def _pin(self, suite: str, packages: Sequence[str]) -> None:
         pins = f"Package: *\nPin: release n={suite}\nPin-Priority: 50\n"

@@ -78,7 +78,9 @@ def test_builds_overlap_in_time_by_the_records_own_timestamps(services_report: R
 
 
 def test_stand_in_bases_are_told_where_they_were_used(services_report: Report):
-    labels = json.loads(docker("image", "inspect", services_report.services["backend"].reference))[0]["Config"]["Labels"]
+    labels = json.loads(docker("image", "inspect", services_report.services["backend"].reference))[0]["Config"][
+        "Labels"
+    ]
     expected = ("python:3.13-slim",) if "io.buildorch.stand-in" in labels else ()
     assert services_report.services["backend"].stand_ins == expected
 
@@ -108,7 +110,10 @@ def test_one_broken_service_leaves_the_others_built_and_recorded(sandbox: Sandbo
     sandbox.service("good", "FROM scratch\nCOPY Dockerfile /\n")
     sandbox.service("fine", "FROM scratch\nCOPY Dockerfile /\n")
     # BuildKit leaves the stage's name out where there is only one.
-    sandbox.service("bad", f"FROM {BASE} AS deps\n\nRUN for i in $(seq 30); do echo line $i; done; exit 3\nFROM scratch\nCOPY --from=deps / /\n")
+    sandbox.service(
+        "bad",
+        f"FROM {BASE} AS deps\n\nRUN for i in $(seq 30); do echo line $i; done; exit 3\nFROM scratch\nCOPY --from=deps / /\n",
+    )
     sandbox.services("services: {good: {}, bad: {}, fine: {}}\n")
 
     done = sandbox.command("build-all")
@@ -117,7 +122,12 @@ def test_one_broken_service_leaves_the_others_built_and_recorded(sandbox: Sandbo
     statuses = {name: record["status"] for name, record in sandbox.record["services"].items()}
     assert statuses == {"good": "built", "bad": "failed", "fine": "built"}
     error = sandbox.record["services"]["bad"]["error"]
-    assert (error["kind"], error["stage"], error["dockerfile"], error["line"]) == ("step_failed", "deps", "Dockerfile", 3)
+    assert (error["kind"], error["stage"], error["dockerfile"], error["line"]) == (
+        "step_failed",
+        "deps",
+        "Dockerfile",
+        3,
+    )
     assert error["step"].startswith("[deps 2/2] RUN for i in")
     assert error["log"] == [f"line {number}" for number in range(11, 31)]
     assert "error: bad: Dockerfile:3: the step exited with 3" in done.stdout
@@ -140,7 +150,10 @@ def test_eight_services_with_equal_basenames_sizes_and_mtimes_each_have_their_ow
 
     names = [f"s{number}" for number in range(8)]
     for name in names:
-        for file, text in (("Dockerfile", f"FROM scratch\nCOPY data /data\nLABEL own={name}\n"), ("data", f"I am {name}\n")):
+        for file, text in (
+            ("Dockerfile", f"FROM scratch\nCOPY data /data\nLABEL own={name}\n"),
+            ("data", f"I am {name}\n"),
+        ):
             os.utime(sandbox.write(f"services/{name}/app/{file}", text), (1_000_000_000, 1_000_000_000))
     entries = "\n".join(f"  {name}: {{context: services/{name}/app}}" for name in names)
     sandbox.services(f"services:\n{entries}\n")
@@ -150,7 +163,10 @@ def test_eight_services_with_equal_basenames_sizes_and_mtimes_each_have_their_ow
     assert report.exit_code == 0
     for name in names:
         assert sandbox.read_file(report.services[name].reference, "/data") == f"I am {name}\n".encode()
-        assert json.loads(docker("image", "inspect", report.services[name].reference))[0]["Config"]["Labels"]["own"] == name
+        assert (
+            json.loads(docker("image", "inspect", report.services[name].reference))[0]["Config"]["Labels"]["own"]
+            == name
+        )
 
 
 def test_an_edit_that_keeps_size_and_mtime_reaches_the_image(sandbox: Sandbox):

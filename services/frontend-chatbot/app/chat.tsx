@@ -12,7 +12,10 @@ export function Chat({ greeting, maxLength }: { greeting: string; maxLength: num
   const [pending, setPending] = useState(false)
   const end = useRef<HTMLDivElement>(null)
 
-  useEffect(() => end.current?.scrollIntoView({ block: 'nearest' }), [lines])
+  // In braces: what an effect returns is called when it ends, and scrollIntoView returns a promise in new browsers.
+  useEffect(() => {
+    end.current?.scrollIntoView({ block: 'nearest' })
+  }, [lines])
 
   async function submit(event: FormEvent) {
     event.preventDefault()

@@ -18,11 +18,11 @@ export async function answer(message: string): Promise<string> {
 async function obey(command: Command): Promise<string> {
   switch (command.verb) {
     case 'add':
-      return `Added ${line(await addTask(command.title))}`
+      return `Added ${name(await addTask(command.title))}`
     case 'list':
       return describe(await listTasks())
     case 'done':
-      return `Done: ${line(await completeTask(command.id))}`
+      return `Done: ${name(await completeTask(command.id))}`
     case 'delete':
       await deleteTask(command.id)
       return `Deleted ${command.id}.`
@@ -32,9 +32,10 @@ async function obey(command: Command): Promise<string> {
 }
 
 function describe(tasks: Task[]): string {
-  return tasks.length === 0 ? 'Nothing to do yet.' : tasks.map(line).join('\n')
+  if (tasks.length === 0) return 'Nothing to do yet.'
+  return tasks.map((task) => name(task) + (task.done ? ' (done)' : '')).join('\n')
 }
 
-function line(task: Task): string {
-  return `${task.id}. ${task.title}${task.done ? ' (done)' : ''}`
+function name(task: Task): string {
+  return `${task.id}. ${task.title}`
 }

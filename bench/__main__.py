@@ -1,0 +1,142 @@
+"""`python -m bench [CASE...] [--write]`: measure, print the table, and with --write put it into docs/performance.md."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import measuring, projects
+
+PAGE = projects.REPOSITORY / "docs" / "performance.md"
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    work: str
+    measured: str
+    limit: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"| {self.work} | {self.measured} | {self.limit} | {self.detail} |"
+
+
+def cold_three(folder: Path) -> Iterator[Row]:
+    project = projects.three_services(folder / "three")
+    images = [f"tasks/{name}:bench" for name in project.services]
+    pair = measuring.in_turn(
+        lambda: _cold(project, images, measuring.buildorch(project.root)),
+        lambda: _cold(project, images, measuring.bake()),
+        rounds=3,
+    )
+    yield Row("cold, the three services", f"{pair.ratio:.2f} of bake", "1.05", str(pair))
+    measuring.empty_caches(images)
+
+
+def cold_fifty(folder: Path) -> Iterator[Row]:
+    project = projects.small_services(folder / "fifty", count=50, files=20_000)
+    images = [f"bench/{name}:bench" for name in project.services]
+    for label, flags, limit in (("", (), "1.10"), (" without provenance", ("--provenance=false",), "-")):
+        pair = measuring.in_turn(
+            lambda: _cold(project, images, measuring.buildorch(project.root)),
+            lambda flags=flags: _cold(project, images, measuring.bake(*flags)),
+            rounds=5,
+        )
+        yield Row(f"cold, 50 services, 20,000 files; bake{label}", f"{pair.ratio:.2f} of bake", limit, str(pair))
+    measuring.empty_caches(images)
+
+
+def two_hundred(folder: Path) -> Iterator[Row]:
+    project = projects.small_services(folder / "two-hundred", count=200, files=20_000)
+    images = [f"bench/{name}:bench" for name in project.services]
+    measuring.empty_caches(images)
+    took = measuring.seconds(measuring.buildorch(project.root), cwd=project.root)
+    measuring.empty_caches(images)
+    bake = subprocess.run(measuring.bake(), cwd=project.root, capture_output=True, text=True, check=False)
+    said = bake.stderr.strip().splitlines()[-1][:80] if bake.returncode else "it built them all"
+    detail = f"{took:.1f} s; bake exits with {bake.returncode}: {said}"
+    yield Row("cold, 200 services", "all built", "all built", detail)
+    measuring.empty_caches(images)
+
+
+def start_up(_: Path) -> Iterator[Row]:
+    bare = measuring.median_seconds([measuring.PYTHON, "-c", "pass"], runs=15)
+    imported = measuring.median_seconds([measuring.PYTHON, "-c", "import buildorch"], runs=15)
+    helped = measuring.median_seconds([measuring.PYTHON, "-m", "buildorch", "--help"], runs=15)
+    more = (imported - bare) * 1000
+    yield Row("`import buildorch` over bare Python", f"{more:.0f} ms", "60 ms", f"bare Python {bare * 1000:.0f} ms")
+    yield Row("`buildorch --help`", f"{helped * 1000:.0f} ms", "150 ms", "")
+
+
+def memory(folder: Path) -> Iterator[Row]:
+    quiet = folder / "eight"
+    project = projects.small_services(quiet, count=8, files=800)
+    _with_steps(project, "sleep 1")
+    usual = measuring.peak_kilobytes(project.root, jobs=8)
+    yield Row("peak memory, 8 builds at once", f"{usual / 1024:.0f} MB", "120 MB", "buildorch's own process")
+    _with_steps(project, "head -c 100000000 /dev/zero | tr '\\0' x")
+    loud = measuring.peak_kilobytes(project.root, jobs=8)
+    extra = (loud - usual) / 1024
+    yield Row(
+        "the same, each printing 100 MB in one line", f"{extra:+.0f} MB", "+50 MB", f"{loud / 1024:.0f} MB in all"
+    )
+    measuring.empty_caches([f"bench/{name}:bench" for name in project.services])
+
+
+CASES: dict[str, Callable[[Path], Iterator[Row]]] = {
+    "start-up": start_up,
+    "memory": memory,
+    "cold-fifty": cold_fifty,
+    "two-hundred": two_hundred,
+    "cold-three": cold_three,
+}
+
+
+def _cold(project: projects.Project, images: list[str], command: list[str]) -> float:
+    measuring.empty_caches(images)
+    return measuring.seconds(command, cwd=project.root)
+
+
+def _with_steps(project: projects.Project, step: str) -> None:
+    for name in project.services:
+        dockerfile = project.root / "services" / name / "Dockerfile"
+        dockerfile.write_text(f"FROM python:3.13-slim\nRUN {step}\nCOPY src /src\nUSER 1000\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"any of: {', '.join(CASES)}; all by default")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    arguments = parser.parse_args()
+    if unknown := [case for case in arguments.cases if case not in CASES]:
+        parser.error(f"there is no case {unknown[0]!r}; there are {', '.join(CASES)}")
+    used = measuring.versions()
+    lines = [
+        f"Measured on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}: engine {used['engine']}, buildx {used['buildx']}, "
+        f"Python {used['python']}, {used['cpus']} CPUs. Times are medians, with the least and the most.",
+        "",
+        "| work | measured | at most | in detail |",
+        "|---|---|---|---|",
+    ]
+    print("\n".join(lines), flush=True)
+    with tempfile.TemporaryDirectory(prefix="buildorch-bench-") as folder:
+        for case in arguments.cases or CASES:
+            for row in CASES[case](Path(folder)):
+                lines.append(str(row))
+                print(row, flush=True)
+    if arguments.write:
+        head, _, rest = PAGE.read_text().partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        PAGE.write_text(f"{head}{BEGIN}\n{chr(10).join(lines)}\n{END}{tail}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Timing whole commands, in pairs, with the engine's caches emptied between.
+
+In: commands. Out: seconds and kilobytes. Touches the engine's build cache and the images named here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+PYTHON = sys.executable
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two commands' times, run in turn."""
+
+    ours: tuple[float, ...]
+    theirs: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """The ratio of the medians."""
+        return statistics.median(self.ours) / statistics.median(self.theirs)
+
+    def __str__(self) -> str:
+        spread = lambda times: f"{statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"  # noqa: E731
+        return f"{spread(self.ours)} against {spread(self.theirs)}"
+
+
+def buildorch(root: Path, *arguments: str) -> list[str]:
+    """The command that builds everything in a project."""
+    return [
+        PYTHON,
+        "-m",
+        "buildorch",
+        "build-all",
+        "-f",
+        str(root / "services.yaml"),
+        "--progress",
+        "quiet",
+        *arguments,
+    ]
+
+
+def bake(*arguments: str) -> list[str]:
+    """bake, as its users call it."""
+    return ["docker", "buildx", "bake", "--file", "bake.json", "--progress", "quiet", *arguments]
+
+
+def seconds(command: Sequence[str], *, cwd: Path, check: bool = True) -> float:
+    """How long a command takes."""
+    begun = time.perf_counter()
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    took = time.perf_counter() - begun
+    if check and done.returncode:
+        raise SystemExit(
+            f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
+    return took
+
+
+def in_turn(ours: Callable[[], float], theirs: Callable[[], float], *, rounds: int) -> Pair:
+    """Both, in turn, the first one changing from round to round."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds):
+        for side in (0, 1) if number % 2 == 0 else (1, 0):
+            times[side].append((ours, theirs)[side]())
+    return Pair(tuple(times[0]), tuple(times[1]))
+
+
+def empty_caches(images: Sequence[str]) -> None:
+    """No build cache, no cache mount, no context mirror, none of these images."""
+    subprocess.run(["docker", "image", "rm", "--force", *images], capture_output=True, check=False)
+    subprocess.run(["docker", "builder", "prune", "--all", "--force"], capture_output=True, check=True)
+
+
+def peak_kilobytes(root: Path, *, jobs: int) -> int:
+    """The peak memory of a Python process that builds a project through the API, without its children's."""
+    code = (
+        "import sys, resource, buildorch\n"
+        f"report = buildorch.build({str(root / 'services.yaml')!r}, jobs={jobs}, no_cache=True)\n"
+        "assert report.exit_code == 0, report.to_json()\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    return int(done.stdout)
+
+
+def median_seconds(command: Sequence[str], *, runs: int) -> float:
+    """The median over some runs, after one that warms up."""
+    times = [seconds(command, cwd=Path.cwd()) for _ in range(runs + 1)]
+    return statistics.median(times[1:])
+
+
+def versions() -> dict[str, str]:
+    """What was measured with."""
+    raw = subprocess.run(["docker", "version", "--format", "{{json .}}"], capture_output=True, text=True, check=True)
+    buildx = subprocess.run(["docker", "buildx", "version"], capture_output=True, text=True, check=True)
+    return {
+        "engine": json.loads(raw.stdout)["Server"]["Version"],
+        "buildx": buildx.stdout.split()[1],
+        "python": sys.version.split()[0],
+        "cpus": str(os.cpu_count()),
+    }

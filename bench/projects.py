@@ -1,0 +1,66 @@
+"""The projects that are measured: a services file and the bake file that says the same.
+
+In: a folder. Out: a `Project`. Touches that folder.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with services.yaml and bake.json, and how many services they name."""
+
+    root: Path
+    name: str
+    services: tuple[str, ...]
+
+
+def three_services(root: Path) -> Project:
+    """The repository's own three services."""
+    names = ("backend", "frontend-web", "frontend-chatbot")
+    text = (REPOSITORY / "services.yaml").read_text().replace('["{git_sha}", latest]', "[bench]")
+    return _project(root, "tasks", names, services=text, copy=REPOSITORY / "services")
+
+
+def small_services(root: Path, *, count: int, files: int) -> Project:
+    """Services that copy their own files onto nothing: what a builder itself costs, without any step's work."""
+    chance = random.Random(20260101)  # noqa: S311 - the same files in every run
+    names = tuple(f"service-{number:03}" for number in range(count))
+    for name in names:
+        folder = root / "services" / name
+        folder.mkdir(parents=True)
+        (folder / "Dockerfile").write_text("FROM scratch\nCOPY src /src\nUSER 1000\n")
+        for number in range(files // count):
+            file = folder / "src" / f"module_{number % 20:02}" / f"file_{number:04}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(chance.randbytes(chance.randrange(200, 3000)))
+    entries = "".join(f"  {name}: {{}}\n" for name in names)
+    text = f"version: 1\nproject: bench\ndefaults: {{tags: [bench]}}\nservices:\n{entries}"
+    return _project(root, "bench", names, services=text, copy=None)
+
+
+def _project(root: Path, name: str, services_names: tuple[str, ...], *, services: str, copy: Path | None) -> Project:
+    root.mkdir(parents=True, exist_ok=True)
+    if copy:
+        shutil.copytree(copy, root / "services", dirs_exist_ok=True, ignore=shutil.ignore_patterns("bases"))
+    (root / "services.yaml").write_text(services)
+    targets = {
+        service: {
+            "context": f"services/{service}",
+            "tags": [f"{name}/{service}:bench"],
+            "platforms": ["linux/amd64"],
+            "output": ["type=docker"],
+        }
+        for service in services_names
+    }
+    bake = {"group": {"default": {"targets": list(services_names)}}, "target": targets}
+    (root / "bake.json").write_text(json.dumps(bake, indent=1))
+    return Project(root, name, services_names)

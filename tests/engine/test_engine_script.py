@@ -1,0 +1,376 @@
+"""scripts/engine, run for real: private engines of the tests' own beside the one the other tests use."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "engine"
+NAME = "t-eng"
+SECOND_NAME = "t-eng-2"
+NEEDED = ("dockerd", "docker-registry", "iptables", "ip")
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not all(shutil.which(one, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") for one in NEEDED),
+        reason="starting an engine needs root and what `scripts/engine up` installs",
+    ),
+]
+
+
+def engine(*arguments: str, name: str = NAME) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments, "--name", name]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+
+
+def exports(name: str = NAME) -> dict[str, str]:
+    """What `env` prints, as a shell reads it."""
+    lines = engine("env", name=name).stdout.splitlines()
+    return dict(shlex.split(line)[1].split("=", 1) for line in lines)
+
+
+def docker(*arguments: str, name: str = NAME) -> str:
+    environment = dict(os.environ, **exports(name))
+    command = ["docker", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def runtime(name: str = NAME) -> Path:
+    return Path("/run/buildorch-engine", name)
+
+
+def pids(name: str = NAME) -> tuple[int, int]:
+    """The daemon's and the registry's."""
+    return int((runtime(name) / "docker.pid").read_text()), int((runtime(name) / "registry.pid").read_text())
+
+
+def alive(marker: str) -> list[str]:
+    """The command lines of living processes that hold a text."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if marker in line and int(directory.name) != os.getpid():
+                found.append(line)
+    return found
+
+
+def interfaces() -> set[str]:
+    return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
+def left_of(name: str) -> dict[str, object]:
+    """Everything on this machine that carries an engine's name."""
+    return {
+        "processes": alive(f"buildorch-engine/{name}/"),
+        "directories": [
+            str(path) for path in (runtime(name), Path("/var/lib/buildorch-engine", name)) if path.exists()
+        ],
+        "bridge": Path("/sys/class/net", f"bo-{name}").exists(),
+        "rules": [
+            line
+            for table in ("nat", "filter")
+            for line in subprocess.check_output(["iptables", "-w", "-t", table, "-S"], text=True).splitlines()
+            if f"buildorch-engine:{name}" in line
+        ],
+        "mounts": [
+            line
+            for line in Path("/proc/self/mountinfo").read_text().splitlines()
+            if f"buildorch-engine/{name}/" in line
+        ],
+        "control groups": [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/buildorch-engine-{name}")],
+    }
+
+
+def make_image(folder: Path, *programs: str, name: str = NAME) -> str:
+    """A small image of this machine's own programs and the libraries they load; no base image is needed."""
+    context = folder / "context"
+    for program in ("bash", "sleep", *programs):
+        path = shutil.which(program)
+        assert path
+        linked = subprocess.run(["ldd", path], capture_output=True, text=True, check=False).stdout
+        for file in (path, *re.findall(r"(/\S+) \(0x", linked)):
+            copy = context / file.removeprefix("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, copy)
+    (context / "tmp").mkdir()
+    (folder / "Dockerfile").write_text("FROM scratch\nENV PATH=/usr/bin:/bin\nCOPY . /\n")
+    docker(
+        "buildx", "build", "--quiet", "--load", f"--file={folder}/Dockerfile", "--tag=t/host", str(context), name=name
+    )
+    return "t/host"
+
+
+@pytest.fixture
+def up() -> Iterator[Callable[..., None]]:
+    """Start engines by name; each goes when its test ends."""
+    started = []
+
+    def start(*arguments: str, name: str = NAME) -> None:
+        started.append(name)
+        done = engine("up", *arguments, name=name)
+        assert done.returncode == 0, done.stderr
+
+    yield start
+    for name in started:
+        engine("down", name=name)
+
+
+def test_a_second_up_leaves_both_processes_as_they_are_and_says_nothing(up: Callable[..., None]) -> None:
+    up()
+    before = pids()
+
+    second = engine("up")
+
+    assert (second.returncode, second.stdout, second.stderr) == (0, "", "")
+    assert pids() == before
+
+
+def test_concurrent_ups_start_one_engine() -> None:
+    try:
+        command = [sys.executable, str(SCRIPT), "up", "--name", NAME]
+        racers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+        texts = [racer.communicate(timeout=120)[1] for racer in racers]
+
+        assert [racer.returncode for racer in racers] == [0] * 4, texts
+        assert sum("up" in text for text in texts) == 1, "one of them starts it, the others wait for it"
+        assert len([line for line in alive(f"buildorch-engine/{NAME}/daemon.json") if "dockerd" in line]) == 1
+    finally:
+        engine("down")
+
+
+def test_an_up_waits_for_the_one_that_holds_the_lock() -> None:
+    lock = os.open("/run", os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = subprocess.Popen([sys.executable, str(SCRIPT), "up", "--name", NAME], stderr=subprocess.DEVNULL)
+        time.sleep(1)
+        assert not runtime().exists()
+        assert waiting.poll() is None
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert waiting.wait(timeout=60) == 0
+    finally:
+        os.close(lock)
+        engine("down")
+
+
+def test_env_prints_only_the_export_lines_that_a_shell_needs(up: Callable[..., None]) -> None:
+    up()
+
+    done = engine("env")
+
+    port = json.loads((runtime() / "state.json").read_text())["registry_port"]
+    assert done.stdout.splitlines() == [
+        f"export DOCKER_HOST=unix:///run/buildorch-engine/{NAME}/docker.sock",
+        f"export BUILDORCH_LOCAL_REGISTRY=127.0.0.1:{port}",
+    ]
+    assert done.stderr == ""
+
+
+def test_env_of_an_engine_that_is_not_up_prints_no_line_and_says_what_to_run() -> None:
+    done = engine("env", name="t-eng-none")
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "scripts/engine up" in done.stderr
+
+
+def test_status_says_what_is_up_and_its_exit_code_too(up: Callable[..., None]) -> None:
+    assert engine("status").returncode == 3
+    up()
+
+    both = engine("status")
+    os.kill(pids()[1], signal.SIGKILL)
+    without_registry = engine("status")
+
+    assert both.returncode == 0
+    assert "docker " in both.stderr
+    assert "registry (API 2.0) up on 127.0.0.1:" in both.stderr
+    assert without_registry.returncode == 3
+    assert "registry down" in without_registry.stderr
+
+
+def test_up_starts_the_registry_again_at_the_same_port_and_spares_the_daemon(up: Callable[..., None]) -> None:
+    up()
+    daemon, registry = pids()
+    before = exports()
+    os.kill(registry, signal.SIGKILL)
+
+    up()
+
+    assert exports() == before
+    assert pids()[0] == daemon
+    assert pids()[1] != registry
+
+
+def test_up_recovers_from_a_killed_daemon_and_ends_what_that_one_left_running(
+    up: Callable[..., None], tmp_path: Path
+) -> None:
+    up()
+    image = make_image(tmp_path)
+    docker("run", "--detach", image, "sleep", "7531")
+    assert alive("sleep 7531")
+    daemon, registry = pids()
+    os.kill(daemon, signal.SIGKILL)
+
+    up()
+
+    assert pids()[0] != daemon
+    assert pids()[1] == registry
+    assert not alive("sleep 7531")
+    assert len(alive(f"buildorch-engine/{NAME}/exec/containerd/containerd.toml")) == 1
+    assert docker("run", "--rm", image, "bash", "-c", "echo still here") == "still here"
+
+
+def test_up_takes_over_from_a_daemon_whose_pidfile_names_another_process(up: Callable[..., None]) -> None:
+    up()
+    os.kill(pids()[0], signal.SIGKILL)
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        (runtime() / "docker.pid").write_text(str(bystander.pid))
+
+        up()
+
+        assert bystander.poll() is None, "a process that is not the engine's was killed"
+        assert pids()[0] != bystander.pid
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["running", "killed"])
+def test_down_leaves_nothing_behind(up: Callable[..., None], tmp_path: Path, *, killed: bool) -> None:
+    up()
+    image = make_image(tmp_path)
+    docker("network", "create", "t-eng-network")
+    docker("run", "--detach", "--network=t-eng-network", "--publish=127.0.0.1::80", image, "sleep", "7532")
+    bridges = interfaces()
+    if killed:
+        for pid in pids():
+            os.kill(pid, signal.SIGKILL)
+
+    done = engine("down")
+
+    assert done.returncode == 0, done.stderr
+    assert not any(left_of(NAME).values()), left_of(NAME)
+    assert not alive("sleep 7532")
+    gone = bridges - interfaces()
+    assert {one for one in gone if one.startswith("br-")}, "the bridge of the network made in the engine is there still"
+
+
+def test_down_of_an_engine_that_was_never_up_is_no_error() -> None:
+    assert engine("down", name="t-eng-none").returncode == 0
+
+
+def test_two_engines_have_their_own_everything_and_one_going_down_leaves_the_other_be(
+    up: Callable[..., None], tmp_path: Path
+) -> None:
+    up()
+    up(name=SECOND_NAME)
+    first, second = (json.loads((runtime(name) / "state.json").read_text()) for name in (NAME, SECOND_NAME))
+    image = make_image(tmp_path, name=SECOND_NAME)
+    assert first["registry_port"] != second["registry_port"]
+    assert first["network"] != second["network"]
+
+    engine("down")
+
+    assert engine("status", name=SECOND_NAME).returncode == 0
+    assert docker("run", "--rm", image, "bash", "-c", "echo untouched", name=SECOND_NAME) == "untouched"
+
+
+@pytest.mark.parametrize(
+    ("store", "driver"), [("containerd", "io.containerd.snapshotter.v1"), ("graphdriver", "overlay2")]
+)
+def test_each_store_builds_and_runs_an_image(
+    up: Callable[..., None], tmp_path: Path, *, store: str, driver: str
+) -> None:
+    up("--store", store)
+
+    information = docker("info", "--format", "{{.Driver}} {{json .DriverStatus}}")
+
+    assert driver in information
+    assert docker("run", "--rm", make_image(tmp_path), "bash", "-c", f"echo {store}") == store
+
+
+def test_a_container_answers_on_its_published_port_and_by_name_on_its_own_network(
+    up: Callable[..., None], tmp_path: Path
+) -> None:
+    up()
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context" / "web.yml").write_text('{version: 0.1, storage: {inmemory: {}}, http: {addr: ":80"}}')
+    image = make_image(tmp_path, "docker-registry", "cat")
+    ask = 'exec 3<>/dev/tcp/web/80; printf "GET /v2/ HTTP/1.0\r\n\r\n" >&3; cat <&3'
+    docker("network", "create", "t-eng-network")
+    run = ("run", "--network=t-eng-network")
+    serve = ("docker-registry", "serve", "/web.yml")
+    docker(*run, "--detach", "--name=web", "--publish=127.0.0.1::80", image, *serve)
+    published = docker("port", "web", "80")
+
+    by_port = urllib.request.urlopen(f"http://{published}/v2/", timeout=20)
+    by_name = docker(*run, "--rm", image, "bash", "-c", ask)
+
+    assert by_port.status == 200
+    assert by_name.startswith("HTTP/1.0 200")
+
+
+def test_another_store_than_the_running_one_is_refused_with_the_way_to_change_it(up: Callable[..., None]) -> None:
+    up()
+    before = pids()
+
+    done = engine("up", "--store", "graphdriver")
+
+    assert done.returncode == 2
+    assert f"scripts/engine down --name {NAME}" in done.stderr
+    assert pids() == before
+
+
+@pytest.mark.parametrize("name", ["", "Upper", "a/b", "../etc", "elevenchars", "a b", "a\n"])
+def test_a_name_that_cannot_be_one_is_one_error_line(name: str) -> None:
+    done = engine("up", name=name)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert repr(name) in done.stderr
+
+
+def test_a_registry_port_that_is_taken_is_passed_over(up: Callable[..., None]) -> None:
+    up()
+    up(name=SECOND_NAME)
+
+    ports = [int(exports(name)["BUILDORCH_LOCAL_REGISTRY"].rpartition(":")[2]) for name in (NAME, SECOND_NAME)]
+
+    assert ports[1] > ports[0] >= 5000
+
+
+def test_the_daemon_adds_no_firewall_chain_of_docker(up: Callable[..., None]) -> None:
+    def chains() -> Mapping[str, list[str]]:
+        return {
+            table: [
+                line
+                for line in subprocess.check_output(["iptables", "-w", "-t", table, "-S"], text=True).splitlines()
+                if line.startswith("-N")
+            ]
+            for table in ("nat", "filter")
+        }
+
+    before = chains()
+    up()
+
+    assert chains() == before

@@ -1,0 +1,50 @@
+"""What every unit test stands on: both async backends, one way to draw examples, and an empty environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# The same examples on every machine and in every run: a red test is red for everybody, and can be run again.
+settings.register_profile(
+    "unit",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("unit")
+
+_FOREIGN = ("BUILDORCH_", "BUILDX_", "BUILDKIT_", "DOCKER_", "COMPOSE_", "GIT_")
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Every async test runs on both."""
+    backend: str = request.param
+    return backend
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test here finds an engine, docker's configuration, or git's, whatever the machine has."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+            patch.delenv(name)
+        patch.setenv("HOME", str(home))
+        patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+        patch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+        yield
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """This repository's own folder."""
+    return Path(__file__).resolve().parents[2]
