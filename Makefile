@@ -50,7 +50,7 @@ lint: $(VENV)/.dev ## Check style, types and import rules
 
 .PHONY: docs
 docs: $(VENV)/.dev ## Build the documentation into site/, without a warning
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: check
 check: lint docs test ## Everything CI runs: style, types, import rules, docs, tests

@@ -37,6 +37,7 @@ EXIT_USAGE = 2
 EXIT_POLICY = 3
 EXIT_UNREACHABLE = 4
 EXIT_BUG = 70
+EXIT_HANGUP = 129
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
@@ -171,8 +172,8 @@ class InternalError(BuildorchError):
 
 
 def first_own(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to show for a group of them: buildorch's own first, else the group itself."""
-    own, _ = errors.split(BuildorchError)
+    """The error to show for a group of them: buildorch's own first, then an interrupt, else the group itself."""
+    own = errors.subgroup(BuildorchError) or errors.subgroup(KeyboardInterrupt)
     while own is not None:
         found = own.exceptions[0]
         if not isinstance(found, BaseExceptionGroup):

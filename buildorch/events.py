@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from buildorch.record import EngineFacts, Failure, Report, ServiceRecord, Solved
+from buildorch.record import EngineFacts, Failure, Report, ServiceRecord, Solved, with_every_field_required
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,5 +177,5 @@ def events_schema() -> dict[str, Any]:
     from pydantic import Field, TypeAdapter  # noqa: PLC0415
 
     union: Any = Annotated[Event, Field(discriminator="event")]
-    schema = TypeAdapter(union).json_schema(mode="serialization")
+    schema = with_every_field_required(TypeAdapter(union).json_schema(mode="serialization"))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "buildorch event"}

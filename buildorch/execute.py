@@ -85,9 +85,14 @@ async def execute(
 
     Yields:
         A stream that ends once every service has its `SolveFinished`. Leaving the block early cancels what runs.
+
+    Raises:
+        ValueError: `jobs` is below 1.
     """
+    if jobs < 1:
+        raise ValueError(f"{jobs} solves at once are not possible")
     send, receive = anyio.create_memory_object_stream[Event](BUFFER)
-    run = _Run(plan, solver, anyio.CapacityLimiter(jobs), fail_fast, stop or Stop(), reasons or {})
+    run = _Run(plan, solver, jobs, fail_fast, stop or Stop(), reasons or {})
     async with receive, anyio.create_task_group() as group:
         group.start_soon(run.drive, send)
         yield receive
@@ -100,36 +105,46 @@ class _Run:
 
     plan: Plan
     solver: Solver
-    limiter: anyio.CapacityLimiter
+    jobs: int
     fail_fast: bool
     stop: Stop
     reasons: Mapping[str, str]
-    done: dict[str, anyio.Event] = field(default_factory=dict)
+    running: int = 0
+    ended: set[str] = field(default_factory=set)
     solved: dict[str, Solved] = field(default_factory=dict)
+    changed: anyio.Event = field(default_factory=anyio.Event)
 
     async def drive(self, send: ObjectSendStream[Event]) -> None:
-        self.done = {solve.name: anyio.Event() for solve in self.plan.solves}
-        async with send, anyio.create_task_group() as watch:
-            watch.start_soon(self.stop.wait)
-            async with anyio.create_task_group() as group:
-                for solve in self.plan.solves:
-                    group.start_soon(self._service, solve, send)
-            watch.cancel_scope.cancel()
+        """Whenever a service has ended, start what may start now; the plan's order decides, not the backend's."""
+        waiting = list(self.plan.solves)
+        async with send, anyio.create_task_group() as group:
+            while waiting:
+                self.changed = anyio.Event()
+                for solve in tuple(waiting):
+                    if self.ended.issuperset(solve.depends_on) and (self.running < self.jobs or self._lost(solve)):
+                        waiting.remove(solve)
+                        self.running += 1
+                        group.start_soon(self._service, solve, send)
+                await self.changed.wait()
+
+    def _lost(self, solve: Solve) -> list[str]:
+        """What a service builds on that has no image."""
+        return [base for base in solve.depends_on if base not in self.solved]
 
     async def _service(self, solve: Solve, send: ObjectSendStream[Event]) -> None:
-        for base in solve.depends_on:
-            await self.done[base].wait()
-        lost = [base for base in solve.depends_on if base not in self.solved]
-        if lost:
+        if lost := self._lost(solve):
             finished = _unstarted(solve, _blocked(lost[0]))
+        elif self.stop.requested:
+            finished = _unstarted(solve, _cancelled())
         else:
-            async with self.limiter:
-                finished = _unstarted(solve, _cancelled()) if self.stop.requested else await self._attempts(solve, send)
+            finished = await self._attempts(solve, send)
         if finished.solved:
             self.solved[solve.name] = finished.solved
         elif self.fail_fast and finished.failure and finished.failure.kind is not FailureKind.CANCELLED:
             self.stop.request()
-        self.done[solve.name].set()
+        self.running -= 1
+        self.ended.add(solve.name)
+        self.changed.set()
         await send.send(finished)
 
     async def _attempts(self, solve: Solve, send: ObjectSendStream[Event]) -> SolveFinished:

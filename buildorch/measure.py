@@ -3,7 +3,7 @@
 In: parsed documents. Out: `ImageFacts`. Touches nothing; `buildorch.inspection` reads the documents.
 
 compressed = config + layer blobs + manifest of one platform: what a pull downloads.
-unpacked = the sum of the uncompressed layer tars. Neither is `docker image inspect .Size` (docs/sizes.md).
+unpacked = the sum of the uncompressed layer tars. Neither is `docker image inspect .Size` (docs/explanation/sizes.md).
 """
 
 from __future__ import annotations

@@ -129,8 +129,8 @@ class Descriptor:
         size = fields.get("size")
         if not isinstance(size, int) or size < 0:
             raise MalformedDocument("descriptor", f"its size is {size!r}")
-        platform = fields.get("platform") or {}
-        annotations = fields.get("annotations") or {}
+        platform = _mapping(fields.get("platform") or {}, "descriptor's platform")
+        annotations = _mapping(fields.get("annotations") or {}, "descriptor's annotations")
         return cls(
             media_type=str(fields.get("mediaType", "")),
             digest=parse_digest(fields.get("digest"), kind="descriptor"),
@@ -212,16 +212,19 @@ class ImageConfig:
         diff_ids = _mapping(fields.get("rootfs"), "image config's rootfs").get("diff_ids")
         if not isinstance(diff_ids, list):
             raise MalformedDocument("image config", "its rootfs has no diff_ids")
-        inner = fields.get("config") or {}
-        made = [
-            str(entry.get("created_by", "")) for entry in fields.get("history") or () if not entry.get("empty_layer")
-        ]
+        inner = _mapping(fields.get("config") or {}, "image config's config")
+        labels = _mapping(inner.get("Labels") or {}, "image config's labels")
+        history = fields.get("history") or []
+        if not isinstance(history, list):
+            raise MalformedDocument("image config", "its history is not a list")
+        entries = [_mapping(entry, "image config's history") for entry in history]
+        made = [str(entry.get("created_by", "")) for entry in entries if not entry.get("empty_layer")]
         return cls(
             platform=Platform(
                 str(fields.get("os", "")), str(fields.get("architecture", "")), str(fields.get("variant", ""))
             ),
             user=str(inner.get("User") or ""),
-            labels={str(key): str(value) for key, value in (inner.get("Labels") or {}).items()},
+            labels={str(key): str(value) for key, value in labels.items()},
             diff_ids=tuple(parse_digest(entry, kind="diff_id") for entry in diff_ids),
             created_by=tuple(made) if len(made) == len(diff_ids) else ("",) * len(diff_ids),
         )
@@ -235,7 +238,7 @@ def load_json(data: bytes, kind: str) -> dict[str, Any]:
     """
     try:
         raw = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedDocument(kind, str(error)) from None
     return dict(_mapping(raw, kind))
 

@@ -94,6 +94,7 @@ def plan(request: BuildRequest) -> Planned:
     )
     today = datetime.now(UTC).strftime("%Y%m%d")
     planned = resolve(found.file, chosen, root=found.root, revision=at, date=today)
+    project.require_inputs(found, planned)
     return Planned(found, planned, at)
 
 
@@ -131,7 +132,6 @@ def _prepare(request: BuildRequest, stop: Stop) -> _Run:
     if request.jobs is not None and request.jobs < 1:
         raise UsageError(f"{request.jobs} builds at once are not possible", hint="give -j 1 or more")
     planned = plan(request)
-    project.require_inputs(planned.project, planned.plan)
     record = request.record or planned.project.state / RECORD
     project.require_writable(record)
     buildx = client.find_buildx()

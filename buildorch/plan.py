@@ -51,6 +51,18 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that a build reads, and what it reads of it."""
+
+    path: Path
+    """Absolute."""
+    dockerfile: Path | None = None
+    """The Dockerfile whose own ignore file holds for this folder, where it is the build's main context."""
+    only: tuple[str, ...] = ()
+    """The only files read of it, where it is there for the Dockerfile alone; all that is not ignored if empty."""
+
+
+@dataclass(frozen=True, slots=True)
 class Solve:
     """One `docker buildx build`: one service on one builder."""
 
@@ -73,6 +85,20 @@ class Solve:
     no_cache: bool
     root: Path
     """The services file's folder: what relative paths start from."""
+
+    @property
+    def folders(self) -> tuple[Folder, ...]:
+        """The local folders this solve hands to BuildKit."""
+        named = [Folder(context) for context in self.contexts.values() if isinstance(context, Path)]
+        if not isinstance(self.context, Path):
+            return tuple(named)
+        dockerfile = Path(self.dockerfile)
+        context = Folder(self.context, dockerfile)
+        if any(folder.path == dockerfile.parent for folder in (context, *named)):
+            return (context, *named)
+        # BuildKit gets the Dockerfile's folder as a context of its own.
+        names = (dockerfile.name, f"{dockerfile.name}.dockerignore", ".dockerignore")
+        return (context, Folder(dockerfile.parent, only=names), *named)
 
     @property
     def depends_on(self) -> tuple[str, ...]:

@@ -251,9 +251,17 @@ def run_schema() -> dict[str, Any]:
     """The run record's JSON Schema, draft 2020-12."""
     from pydantic import TypeAdapter  # noqa: PLC0415
 
-    schema = TypeAdapter(Report).json_schema(mode="serialization")
+    schema = with_every_field_required(TypeAdapter(Report).json_schema(mode="serialization"))
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "title": "buildorch run record",
     }
+
+
+def with_every_field_required(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of dataclasses as they are written: every field is there, also one that has a default."""
+    for described in (schema, *schema.get("$defs", {}).values()):
+        if "properties" in described:
+            described["required"] = list(described["properties"])
+    return schema

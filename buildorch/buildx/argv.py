@@ -50,15 +50,6 @@ def arguments(
     return ["build", *_flags(solve, metadata_file, aliases, bases), "--", _folder(solve.context, aliases)]
 
 
-def folders(solve: Solve) -> list[Path]:
-    """The local folders a solve hands to BuildKit, each of which needs an alias."""
-    named = [context for context in solve.contexts.values() if isinstance(context, Path)]
-    if not isinstance(solve.context, Path):
-        return named
-    # BuildKit gets the Dockerfile's folder as a context of its own, named by its path's last part too.
-    return list(dict.fromkeys([solve.context, Path(solve.dockerfile).parent, *named]))
-
-
 def _flags(solve: Solve, metadata_file: Path, aliases: Mapping[Path, Path], bases: Mapping[str, str]) -> Iterator[str]:
     spec = solve.spec
     yield "--progress=rawjson"

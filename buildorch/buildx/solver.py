@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from buildorch.buildx.argv import arguments, environment, folders
+from buildorch.buildx.argv import arguments, environment
 from buildorch.buildx.failures import classify
 from buildorch.buildx.progress import Progress
 from buildorch.context import aliases
@@ -150,7 +150,7 @@ def _tied_to_us() -> list[str]:
 
 
 def _aliases(folder: Path, solve: Solve) -> dict[Path, Path]:
-    return aliases(folder, service=solve.name, folders=folders(solve))
+    return aliases(folder, service=solve.name, folders=solve.folders)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from buildorch.logging_config import LogFormat
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
 @click.group(context_settings=CONTEXT)
@@ -34,7 +34,7 @@ _FILE = click.option(
     type=click.Path(path_type=Path),
     default=Path("services.yaml"),
     envvar="BUILDORCH_FILE",
-    help="The services file.  [default: services.yaml; BUILDORCH_FILE]",
+    help="The services file.  [env: BUILDORCH_FILE]",
 )
 _FORMAT = click.option(
     "--format",
@@ -80,7 +80,7 @@ def _building(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["text", "json"]),
             default="text",
             envvar="BUILDORCH_LOG_FORMAT",
-            help="Log entries on stderr; json turns progress off.  [BUILDORCH_LOG_FORMAT]",
+            help="Log entries on stderr; json turns progress off.  [env: BUILDORCH_LOG_FORMAT]",
         ),
         _FORMAT,
         click.option(
@@ -88,7 +88,7 @@ def _building(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["auto", "plain", "tty", "quiet", "json"]),
             default="auto",
             envvar="BUILDORCH_PROGRESS",
-            help="What stderr shows meanwhile; auto is tty on a terminal, else plain.  [BUILDORCH_PROGRESS]",
+            help="What stderr shows meanwhile; auto is tty on a terminal, else plain.  [env: BUILDORCH_PROGRESS]",
         ),
         click.option(
             "--record",
@@ -98,14 +98,14 @@ def _building(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--fail-fast/--keep-going",
             default=False,
-            help="Cancel the rest at the first failure.  [default: keep going]",
+            help="Cancel the rest at the first failure.",
         ),
         click.option(
             "-j",
             "--jobs",
             type=int,
             envvar="BUILDORCH_JOBS",
-            help="How many builds run at once.  [default: the engine's CPUs; BUILDORCH_JOBS]",
+            help="How many builds run at once.  [env: BUILDORCH_JOBS; default: the engine's CPUs]",
         ),
     ):
         command = option(command)

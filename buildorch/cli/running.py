@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import anyio
 
 from buildorch import logging_config, pipeline
-from buildorch.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, first_own
+from buildorch.errors import EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED, first_own
 from buildorch.events import Event, RunFinished
 from buildorch.execute import Stop
 from buildorch.report.logs import LogView
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _EXIT_CODES = {
     signal.SIGINT: EXIT_INTERRUPTED,
     signal.SIGTERM: EXIT_TERMINATED,
-    signal.SIGHUP: 129,
+    signal.SIGHUP: EXIT_HANGUP,
 }
 
 

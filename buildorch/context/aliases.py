@@ -13,63 +13,64 @@ from __future__ import annotations
 
 import hashlib
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from buildorch.context.ignore import IgnoreRules
+from buildorch.context.listing import Entry, entries, rules_for
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
-STATE_FOLDER = ".buildorch"
-"""buildorch's own folder beside a services file: it changes with every run and is left out of stamps."""
+    from buildorch.plan import Folder
 
 
-def aliases(into: Path, *, service: str, folders: Iterable[Path]) -> dict[Path, Path]:
+def aliases(into: Path, *, service: str, folders: Iterable[Folder]) -> dict[Path, Path]:
     """A link in `into` for each folder; the links go when the caller removes `into`.
 
     Args:
         into: an existing folder of the caller's own.
         service: the service's name, part of the links' names.
-        folders: absolute folders.
+        folders: what the service reads.
 
     Returns:
         Folder -> link.
     """
     links: dict[Path, Path] = {}
     for folder in folders:
-        real = os.path.realpath(folder)
+        real = os.path.realpath(folder.path)
         # The path keeps two checkouts of one repository apart, the stamp two states of one checkout.
-        identity = hashlib.blake2b(f"{service}\0{real}\0{stamp(real)}".encode(errors="surrogateescape"), digest_size=10)
+        identity = hashlib.blake2b(
+            f"{service}\0{real}\0{stamp(folder)}".encode(errors="surrogateescape"), digest_size=10
+        )
         link = into / f"{service}-{identity.hexdigest()}"
         if not link.is_symlink():
             link.symlink_to(real, target_is_directory=True)
-        links[folder] = link
+        links[folder.path] = link
     return links
 
 
-def stamp(folder: str | os.PathLike[str]) -> str:
-    """A digest over path, inode, mode, size, mtime and ctime of everything below a folder; one lstat a file.
-
-    What cannot be read, or goes away meanwhile, is left to BuildKit to complain about.
-    """
+def stamp(folder: Folder) -> str:
+    """A digest over the path, inode, mode, size, mtime and ctime of all that a build reads; one lstat a file."""
     state = hashlib.blake2b(digest_size=16)
-    waiting = [os.fspath(folder)]
-    while waiting:
-        current = waiting.pop()
-        try:
-            with os.scandir(current) as found:
-                entries = sorted(found, key=lambda entry: entry.name)
-        except OSError as error:
-            state.update(f"{current}\0unreadable {error.errno}\n".encode(errors="surrogateescape"))
-            continue
-        for entry in entries:
-            if entry.name == STATE_FOLDER:
-                continue
-            try:
-                seen = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            known = f"{seen.st_ino} {seen.st_mode} {seen.st_size} {seen.st_mtime_ns} {seen.st_ctime_ns}"
-            state.update(f"{entry.path}\0{known}\n".encode(errors="surrogateescape"))
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
+    for entry in _read(folder):
+        state.update(f"{entry.path}\0{entry.identity}\n".encode(errors="surrogateescape"))
     return state.hexdigest()
+
+
+def _read(folder: Folder) -> Iterator[Entry]:
+    if not folder.only:
+        yield from entries(folder.path, _rules(folder))
+        return
+    for name in folder.only:
+        try:
+            yield Entry(name, (folder.path / name).lstat())
+        except OSError:
+            continue
+
+
+def _rules(folder: Folder) -> IgnoreRules:
+    try:
+        return rules_for(folder.path, folder.dockerfile)
+    except (OSError, ValueError):
+        return IgnoreRules()  # BuildKit will not take such an ignore file, and says why

@@ -141,9 +141,9 @@ def _budget(facts: PlatformRecord, budget: Budget | None) -> str:
     actual = facts.unpacked_bytes if budget.of == "unpacked" else facts.compressed_bytes
     if limit is None or actual is None:
         return UNKNOWN
-    verb = "over" if actual > limit else "left"
+    verb = "over" if actual > limit else "left of"
     which = "" if budget.of == "unpacked" else " compressed"
-    return f"{human_bytes(abs(limit - actual))} {verb} of {human_bytes(limit)}{which}"
+    return f"{human_bytes(abs(limit - actual))} {verb} {human_bytes(limit)}{which}"
 
 
 def _finding(name: str, finding: Finding) -> str:

@@ -6,7 +6,7 @@ In: plain data, validated by pydantic. Out: `ServicesFile`, `Service` and their 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
+from collections.abc import Callable, Mapping  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
 from buildorch.errors import UsageError
 from buildorch.oci import ImageReference, Platform
 
+Parsed = TypeVar("Parsed")
 _SIZE = re.compile(r"(?P<number>\d{1,18}(?:\.\d{1,18})?)\s*(?P<unit>[kKMGT]?i?B?)\Z")
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 _BINARY = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -57,21 +58,28 @@ def parse_duration(value: object) -> float:
     return hours * 3600 + minutes * 60 + seconds
 
 
-def _reference(value: str) -> str:
-    return _as_value_error(lambda: str(ImageReference.parse(value)), value)
+def _parsed(parse: Callable[[str], Parsed], value: str) -> Parsed:
+    try:
+        return parse(value)
+    except UsageError as error:
+        raise ValueError(f"{error} ({error.hint})") from None
+
+
+def _image_name(value: str) -> str:
+    reference = _parsed(ImageReference.parse, value)
+    if reference.tag or reference.digest:
+        raise ValueError(f"the image's name alone was expected, {reference.name}: its tags stand under `tags`")
+    return value
+
+
+def _registry(value: str) -> str:
+    if value:
+        _parsed(ImageReference.parse, f"{value.rstrip('/')}/x/y")
+    return value
 
 
 def _platform(value: str) -> str:
-    return _as_value_error(lambda: str(Platform.parse(value)), value)
-
-
-def _as_value_error(read: Any, value: str) -> str:  # noqa: ANN401 - a callable, checked by its two users above
-    try:
-        return str(read())
-    except UsageError as error:
-        raise ValueError(f"{error} ({error.hint})") from None
-    except RecursionError:
-        raise ValueError(f"{value[:40]!r}... is too long") from None
+    return str(_parsed(Platform.parse, value))
 
 
 def _tag(value: str) -> str:
@@ -116,7 +124,7 @@ Seconds = Annotated[
     Field(gt=0, le=7 * 24 * 3600),
     WithJsonSchema({"type": ["string", "number"], "examples": ["20m", "1h30m"]}),
 ]
-Reference = Annotated[str, AfterValidator(_reference)]
+ImageName = Annotated[str, AfterValidator(_image_name)]
 PlatformText = Annotated[str, AfterValidator(_platform), WithJsonSchema({"type": "string", "examples": ["linux/amd64"]})]
 Tag = Annotated[str, AfterValidator(_tag), WithJsonSchema({"type": "string", "examples": ["{git_sha}", "latest"]})]
 Flag = Annotated[str, AfterValidator(_flag), WithJsonSchema({"type": "string", "pattern": "^--"})]
@@ -127,7 +135,7 @@ ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-]+[a-z0-9]+)*$", max
 class Frozen(BaseModel):
     """A value that cannot change and knows every key it may have."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Size(Frozen):
@@ -139,6 +147,12 @@ class Size(Frozen):
     """Bytes the image should stay below; exceeding it is a warning."""
     of: Literal["unpacked", "compressed"] = "unpacked"
     """unpacked: the sum of the uncompressed layer tars; compressed: what a pull downloads."""
+
+    @model_validator(mode="after")
+    def _target_below_max(self) -> Size:
+        if self.max is not None and self.target is not None and self.target > self.max:
+            raise ValueError("the target is above the max, so no image could ever be warned of")
+        return self
 
 
 class Policy(Frozen):
@@ -181,9 +195,9 @@ class Service(Frozen):
         """A key with nothing after its colon is as if it were not there."""
         return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
-    image: Reference | None = None
+    image: ImageName | None = None
     """The image's name without a tag; default: [registry/]project/service."""
-    registry: str | None = None
+    registry: Annotated[str, AfterValidator(_registry)] | None = None
     """Put before project/service to name the image; empty for none."""
     context: Word | None = None
     """The folder whose files the build may read, or a URL BuildKit understands; default: services/NAME."""
@@ -223,7 +237,7 @@ class Service(Frozen):
     """How often a transient failure is tried again; a failing step never is."""
     timeout: Seconds | None = None
     """How long the build may take."""
-    tags: tuple[Tag, ...] = ("latest",)
+    tags: Annotated[tuple[Tag, ...], Field(min_length=1)] = ("latest",)
     """Tags of the image; may hold {git_sha} {git_branch} {date}."""
     size: Size | None = None
     """The image's size budget."""

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -20,8 +21,12 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "engine"
-NAME = "t-eng"
-SECOND_NAME = "t-eng-2"
+NAME = f"t-{secrets.token_hex(2)}"
+SECOND_NAME = f"{NAME}-2"
+ABSENT_NAME = f"{NAME}-no"
+NAP = str(10_000 + secrets.randbelow(10_000))
+"""How long what the tests leave running sleeps: by it they find their own processes."""
+BUILD_NAP = f"3{NAP}"
 NEEDED = ("dockerd", "docker-registry", "iptables", "ip")
 
 pytestmark = [
@@ -74,6 +79,26 @@ def alive(marker: str) -> list[str]:
 
 def interfaces() -> set[str]:
     return {path.name for path in Path("/sys/class/net").iterdir()}
+
+
+def start_build(folder: Path, dockerfile: str) -> subprocess.Popen[bytes]:
+    (folder / "Dockerfile").write_text(dockerfile)
+    command = ["docker", "buildx", "build", "--no-cache", f"--file={folder}/Dockerfile", str(folder)]
+    return subprocess.Popen(command, env=dict(os.environ, **exports()), stderr=subprocess.DEVNULL)
+
+
+def eventually(ask: Callable[[], int]) -> int:
+    """The first answer that is not 0 and no error."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            answer = ask()
+        except OSError:
+            answer = 0
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, "no answer within 20 s"
+        time.sleep(0.05)
 
 
 def left_of(name: str) -> dict[str, object]:
@@ -185,7 +210,7 @@ def test_env_prints_only_the_export_lines_that_a_shell_needs(up: Callable[..., N
 
 
 def test_env_of_an_engine_that_is_not_up_prints_no_line_and_says_what_to_run() -> None:
-    done = engine("env", name="t-eng-none")
+    done = engine("env", name=ABSENT_NAME)
 
     assert (done.returncode, done.stdout) == (3, "")
     assert "scripts/engine up" in done.stderr
@@ -219,21 +244,46 @@ def test_up_starts_the_registry_again_at_the_same_port_and_spares_the_daemon(up:
     assert pids()[1] != registry
 
 
+def test_a_registry_port_that_another_took_meanwhile_is_given_up_and_the_daemon_learns_the_new_one(
+    up: Callable[..., None], tmp_path: Path
+) -> None:
+    up()
+    taken = exports()["BUILDORCH_LOCAL_REGISTRY"]
+    os.kill(pids()[1], signal.SIGKILL)
+    (tmp_path / "other.yml").write_text(f"{{version: 0.1, storage: {{inmemory: {{}}}}, http: {{addr: '{taken}'}}}}")
+    other = subprocess.Popen(["docker-registry", "serve", str(tmp_path / "other.yml")], stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: urllib.request.urlopen(f"http://{taken}/v2/", timeout=20).status)
+
+        up()
+
+        new = exports()["BUILDORCH_LOCAL_REGISTRY"]
+        assert new != taken
+        assert docker("info", "--format", "{{.RegistryConfig.Mirrors}}") == f"[http://{new}/]"
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
 def test_up_recovers_from_a_killed_daemon_and_ends_what_that_one_left_running(
     up: Callable[..., None], tmp_path: Path
 ) -> None:
     up()
     image = make_image(tmp_path)
-    docker("run", "--detach", image, "sleep", "7531")
-    assert alive("sleep 7531")
+    docker("run", "--detach", image, "sleep", NAP)
+    build = start_build(tmp_path, f'FROM {image}\nRUN ["sleep", "{BUILD_NAP}"]\n')
+    eventually(lambda: len(alive(f"sleep {BUILD_NAP}")))
     daemon, registry = pids()
     os.kill(daemon, signal.SIGKILL)
+    build.wait()
 
     up()
 
     assert pids()[0] != daemon
     assert pids()[1] == registry
-    assert not alive("sleep 7531")
+    assert not alive(f"sleep {NAP}")
+    assert not alive(f"sleep {BUILD_NAP}"), "dockerd itself leaves the RUN of a killed daemon running"
     assert len(alive(f"buildorch-engine/{NAME}/exec/containerd/containerd.toml")) == 1
     assert docker("run", "--rm", image, "bash", "-c", "echo still here") == "still here"
 
@@ -258,8 +308,8 @@ def test_up_takes_over_from_a_daemon_whose_pidfile_names_another_process(up: Cal
 def test_down_leaves_nothing_behind(up: Callable[..., None], tmp_path: Path, *, killed: bool) -> None:
     up()
     image = make_image(tmp_path)
-    docker("network", "create", "t-eng-network")
-    docker("run", "--detach", "--network=t-eng-network", "--publish=127.0.0.1::80", image, "sleep", "7532")
+    docker("network", "create", "apart")
+    docker("run", "--detach", "--network=apart", "--publish=127.0.0.1::80", image, "sleep", NAP)
     bridges = interfaces()
     if killed:
         for pid in pids():
@@ -269,13 +319,25 @@ def test_down_leaves_nothing_behind(up: Callable[..., None], tmp_path: Path, *, 
 
     assert done.returncode == 0, done.stderr
     assert not any(left_of(NAME).values()), left_of(NAME)
-    assert not alive("sleep 7532")
+    assert not alive(f"sleep {NAP}")
     gone = bridges - interfaces()
     assert {one for one in gone if one.startswith("br-")}, "the bridge of the network made in the engine is there still"
 
 
+def test_down_spares_a_process_that_only_reads_a_file_of_the_engine(up: Callable[..., None]) -> None:
+    up()
+    reader = subprocess.Popen(["tail", "-f", str(runtime() / "dockerd.log")], stdout=subprocess.DEVNULL)
+    try:
+        engine("down")
+
+        assert reader.poll() is None
+    finally:
+        reader.kill()
+        reader.wait()
+
+
 def test_down_of_an_engine_that_was_never_up_is_no_error() -> None:
-    assert engine("down", name="t-eng-none").returncode == 0
+    assert engine("down", name=ABSENT_NAME).returncode == 0
 
 
 def test_two_engines_have_their_own_everything_and_one_going_down_leaves_the_other_be(
@@ -316,16 +378,16 @@ def test_a_container_answers_on_its_published_port_and_by_name_on_its_own_networ
     (tmp_path / "context" / "web.yml").write_text('{version: 0.1, storage: {inmemory: {}}, http: {addr: ":80"}}')
     image = make_image(tmp_path, "docker-registry", "cat")
     ask = 'exec 3<>/dev/tcp/web/80; printf "GET /v2/ HTTP/1.0\r\n\r\n" >&3; cat <&3'
-    docker("network", "create", "t-eng-network")
-    run = ("run", "--network=t-eng-network")
+    docker("network", "create", "apart")
+    run = ("run", "--network=apart")
     serve = ("docker-registry", "serve", "/web.yml")
     docker(*run, "--detach", "--name=web", "--publish=127.0.0.1::80", image, *serve)
     published = docker("port", "web", "80")
 
-    by_port = urllib.request.urlopen(f"http://{published}/v2/", timeout=20)
+    by_port = eventually(lambda: urllib.request.urlopen(f"http://{published}/v2/", timeout=20).status)
     by_name = docker(*run, "--rm", image, "bash", "-c", ask)
 
-    assert by_port.status == 200
+    assert by_port == 200
     assert by_name.startswith("HTTP/1.0 200")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildorch.buildx.argv import arguments, environment, folders
+from buildorch.buildx.argv import arguments, environment
 from buildorch.plan import Selection, Solve, resolve
 from buildorch.services import Service, parse
 
@@ -24,7 +24,7 @@ def make_solve(service: str = "{}", selection: Selection | None = None) -> Solve
 
 
 def aliases(solve: Solve) -> dict[Path, Path]:
-    return {folder: Path(f"/alias/{at}-{folder.name}") for at, folder in enumerate(folders(solve))}
+    return {folder: Path(f"/alias/{at}-{folder.name}") for at, folder in enumerate(each.path for each in solve.folders)}
 
 
 def argv(
@@ -150,14 +150,16 @@ def test_every_local_folder_goes_under_an_alias_and_none_under_its_own_path():
 
     flags = argv(service)
 
-    assert folders(make_solve(service)) == [Path("/project/a/app"), Path("/project/a/docker"), Path("/project/x/lib")]
+    folders = [folder.path for folder in make_solve(service).folders]
+    assert folders == [Path("/project/a/app"), Path("/project/a/docker"), Path("/project/x/lib")]
     assert "--file=/alias/1-docker/D" in flags
     assert flags[-1] == "/alias/0-app"
     assert not any("/project" in flag for flag in flags)
 
 
 def test_a_remote_context_has_no_folder_but_its_named_ones():
-    assert folders(make_solve("{context: 'https://x', contexts: {lib: x/lib}}")) == [Path("/project/x/lib")]
+    [folder] = make_solve("{context: 'https://x', contexts: {lib: x/lib}}").folders
+    assert folder.path == Path("/project/x/lib")
 
 
 def test_a_dockerfile_inside_a_remote_context_keeps_its_path():

@@ -1,0 +1,82 @@
+"""Which files of a context BuildKit is given: the rules of .dockerignore, as BuildKit applies them.
+
+In: the bytes of an ignore file. Out: `IgnoreRules`. Touches nothing.
+
+Matching is e2b-dockerfile-utils', a port of moby/patternmatcher; reading the file is here, as moby's
+`ignorefile.ReadAll` does it (byte order mark, CRLF, cleaning), since the library takes patterns. Where a file holds
+what the two are known to see differently, nothing is ignored: more files count than need to, never fewer.
+tests/engine/test_ignore.py has BuildKit itself judge.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from e2b_dockerfile_utils import PatternMatcher
+
+_BOM = b"\xef\xbb\xbf"
+_DISPUTED = re.compile(r"\[[^\]]*(\[|&&|--|\|\||~~)|\\[A-Za-z0-9]")
+"""In a bracket, what Python's regular expressions may come to read as set operations; and an escaped letter or digit,
+which BuildKit hands on to Go's regular expressions, where `\\a` is not the letter a."""
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoreRules:
+    """What one context leaves out; paths are relative to the context, with slashes."""
+
+    matcher: PatternMatcher | None = None
+    """None where nothing is left out."""
+
+    def excludes(self, path: str) -> bool:
+        """Whether the path itself is left out; a folder may still be sent for what is below it."""
+        return self.matcher is not None and self.matcher.matches(path)
+
+    def may_include_below(self, folder: str) -> bool:
+        """Whether something below an excluded folder may be included again."""
+        return self.matcher is not None and self.matcher.may_match_under(folder)
+
+
+def parse_rules(data: bytes) -> IgnoreRules:
+    """The rules in an ignore file.
+
+    Raises:
+        ValueError: BuildKit will not take the file either: a pattern is malformed.
+    """
+    patterns = _patterns(data)
+    if not patterns or any(map(_is_disputed, patterns)):
+        return IgnoreRules()
+    from e2b_dockerfile_utils import PatternMatcher  # noqa: PLC0415 - only where there is an ignore file
+
+    return IgnoreRules(PatternMatcher(list(patterns)))
+
+
+def _patterns(data: bytes) -> tuple[str, ...]:
+    """The cleaned patterns of moby/patternmatcher `ignorefile.ReadAll`."""
+    found = []
+    for raw in data.removeprefix(_BOM).split(b"\n"):
+        # What is not UTF-8 must still match file names that are not.
+        line = raw.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+        if line.startswith("#"):
+            continue
+        pattern = line.strip()
+        if not pattern:
+            continue
+        inverted = pattern.startswith("!")
+        if inverted:
+            pattern = pattern[1:].strip()
+        if pattern:
+            pattern = posixpath.normpath(pattern.replace("//", "/"))
+            if len(pattern) > 1 and pattern.startswith("/"):
+                pattern = pattern[1:]
+        found.append(f"!{pattern}" if inverted else pattern)
+    return tuple(found)
+
+
+def _is_disputed(pattern: str) -> bool:
+    """Whether the library and BuildKit part ways: `!` patterns that clean to the context itself, odd brackets."""
+    inverted_root = pattern.startswith("!") and pattern[1:].strip("/") in {"", "."}
+    return inverted_root or _DISPUTED.search(pattern) is not None

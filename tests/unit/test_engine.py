@@ -1,0 +1,337 @@
+"""The engine over its socket: facts, saved images, blobs; and what it says when it breaks."""
+
+from __future__ import annotations
+
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h2.config
+import h2.connection
+import pytest
+from fakes import FakeEngine, content_message, digest_of, make_image, running_engine, saved_archive, tar_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildorch.engine import Engine, read_blob, read_saved
+from buildorch.engine.content import _data, _Messages
+from buildorch.errors import EXIT_UNREACHABLE, EngineUnreachable, MalformedDocument
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    with running_engine() as running:
+        yield running
+
+
+@pytest.mark.parametrize("store", ["containerd", "graphdriver"])
+def test_an_engine_says_its_version_its_store_and_its_cpus(engine: FakeEngine, store: str):
+    engine.store = store
+
+    facts = Engine(engine.endpoint).facts("0.29.1")
+
+    assert (facts.version, facts.buildx, facts.store, facts.cpus) == ("28.0.0", "0.29.1", store, 2)
+    assert facts.endpoint == engine.endpoint
+
+
+@pytest.mark.parametrize("answer", [b"[]", b"not json", b""])
+def test_an_answer_that_is_no_json_object_is_refused(engine: FakeEngine, answer: bytes):
+    engine.info = answer
+
+    with pytest.raises(MalformedDocument, match="malformed answer to /info"):
+        Engine(engine.endpoint).facts("x")
+
+
+def refused(endpoint: str) -> EngineUnreachable:
+    with pytest.raises(EngineUnreachable) as caught:
+        Engine(endpoint).facts("x")
+    assert caught.value.exit_code == EXIT_UNREACHABLE
+    assert "start Docker, or set DOCKER_HOST" in caught.value.hint
+    return caught.value
+
+
+def test_no_socket_is_told_by_its_endpoint(tmp_path: Path):
+    endpoint = f"unix://{tmp_path}/none.sock"
+
+    assert str(refused(endpoint)) == f"no Docker engine answers at {endpoint}: there is no such socket"
+
+
+def test_a_socket_that_nobody_listens_on_is_told():
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        port = holder.getsockname()[1]
+
+        assert str(refused(f"tcp://127.0.0.1:{port}")).endswith("nothing listens there")
+
+
+@pytest.mark.parametrize("endpoint", ["ssh://host", "npipe:////./pipe/x", "nonsense", "tcp://"])
+def test_an_endpoint_of_another_kind_is_refused(endpoint: str):
+    assert str(refused(endpoint)).endswith("buildorch speaks to unix:// and tcp:// endpoints")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"", "Remote end closed connection without response"),
+        (b"rubbish\r\n\r\n", "rubbish"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "IncompleteRead"),
+        (b'HTTP/1.1 500 Oh\r\nContent-Length: 17\r\n\r\n{"message": "no"}', "/info gave 500: no"),
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\n\xff\xff", "/info gave 500: \ufffd\ufffd"),
+    ],
+)
+def test_an_engine_that_breaks_off_or_fails_is_told(answer: bytes, said: str):
+    with answering(lambda connection: connection.sendall(answer)) as endpoint:
+        assert said in str(refused(endpoint))
+
+
+class answering:  # noqa: N801 - a context manager, used like one of contextlib's
+    """An endpoint whose every connection is handled by a function once the request is there."""
+
+    def __init__(self, handle: Callable[[socket.socket], None]) -> None:
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                self.request.recv(65536)
+                handle(self.request)
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"tcp://127.0.0.1:{self._server.server_address[1]}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def test_tls_files_that_cannot_be_read_are_told(tmp_path: Path):
+    environ = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}
+
+    with pytest.raises(EngineUnreachable, match=f"its TLS files in {tmp_path} cannot be read"):
+        Engine.at("tcp://127.0.0.1:2376", environ)
+
+
+def test_a_unix_socket_needs_no_tls_files(tmp_path: Path):
+    assert Engine.at("unix:///x", {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path)}).tls is None
+
+
+def test_a_blob_is_read_whole_over_many_messages(engine: FakeEngine):
+    image = make_image(layers=[bytes(range(256)) * 3000])
+    big = bytes(1_500_000)
+    image.blobs[digest_of(big)] = big
+    engine.images["app"] = image
+
+    assert b"".join(read_blob(Engine(engine.endpoint), digest_of(big))) == big
+
+
+def test_a_blob_that_is_not_there_is_told_with_the_stores_words(engine: FakeEngine):
+    with pytest.raises(EngineUnreachable, match="it does not give sha256:x: content sha256:x: not found"):
+        list(read_blob(Engine(engine.endpoint), "sha256:x"))
+
+
+def _link() -> h2.connection.H2Connection:
+    link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+    link.initiate_connection()
+    return link
+
+
+def _wait_for_request(connection: socket.socket, link: h2.connection.H2Connection) -> None:
+    connection.sendall(link.data_to_send())
+    while not link.streams:
+        link.receive_data(connection.recv(65536))
+
+
+def closes(connection: socket.socket) -> None:
+    """End the connection at once."""
+
+
+def speaks_rubbish(connection: socket.socket) -> None:
+    connection.sendall(b"\0\0\1\4\0\0\0\0\0x")  # a SETTINGS frame of one byte
+    connection.recv(65536)
+
+
+def breaks_off(connection: socket.socket) -> None:
+    link = _link()
+    _wait_for_request(connection, link)
+    link.send_headers(1, [(":status", "200")])
+    link.send_data(1, content_message(b"half", 0)[:5])
+    connection.sendall(link.data_to_send())
+
+
+def resets(connection: socket.socket) -> None:
+    link = _link()
+    _wait_for_request(connection, link)
+    link.reset_stream(1)
+    connection.sendall(link.data_to_send())
+    connection.recv(65536)
+
+
+def refuses(connection: socket.socket) -> None:
+    link = _link()
+    _wait_for_request(connection, link)
+    link.send_headers(1, [(":status", "503")], end_stream=True)
+    connection.sendall(link.data_to_send())
+    connection.recv(65536)
+
+
+def garbles(connection: socket.socket) -> None:
+    link = _link()
+    _wait_for_request(connection, link)
+    link.send_headers(1, [(":status", "200")])
+    link.send_data(1, b"\0\0\0\0\1\xff", end_stream=True)
+    connection.sendall(link.data_to_send())
+    connection.recv(65536)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        (closes, "it closed the connection while sending sha256:x|reading sha256:x: "),
+        (speaks_rubbish, "it broke HTTP/2 while sending sha256:x"),
+        (breaks_off, "it closed the connection while sending sha256:x"),
+        (resets, "it broke off while sending sha256:x"),
+        (refuses, "it does not give sha256:x: gRPC status 0"),
+        (garbles, "a message ends in the middle of a number"),
+    ],
+)
+def test_a_content_store_that_breaks_is_an_error_and_never_a_blob(
+    engine: FakeEngine, behaviour: Callable[[socket.socket], None], said: str
+):
+    engine.content = behaviour
+
+    with pytest.raises((EngineUnreachable, MalformedDocument), match=said):
+        list(read_blob(Engine(engine.endpoint), "sha256:x"))
+
+
+def test_an_engine_that_does_not_speak_the_protocol_is_told():
+    with (
+        answering(lambda connection: connection.sendall(b"HTTP/1.1 404 Not Found\r\n\r\n")) as endpoint,
+        pytest.raises(EngineUnreachable, match="it does not speak h2c on /grpc"),
+    ):
+        list(read_blob(Engine(endpoint), "sha256:x"))
+
+
+def test_an_engine_that_is_not_there_gives_no_blob(tmp_path: Path):
+    with pytest.raises(EngineUnreachable, match="there is no such socket"):
+        list(read_blob(Engine(f"unix://{tmp_path}/none.sock"), "sha256:x"))
+
+
+@given(pieces=st.lists(st.binary(max_size=300), max_size=5), cut=st.integers(1, 50))
+def test_messages_are_cut_out_of_the_stream_wherever_its_frames_end(pieces: list[bytes], cut: int):
+    stream = b"".join(content_message(piece, at) for at, piece in enumerate(pieces))
+    messages = _Messages()
+
+    read = [_data(message) for at in range(0, len(stream), cut) for message in messages.feed(stream[at : at + cut])]
+
+    assert read == pieces
+
+
+@given(st.binary(max_size=40))
+def test_any_message_is_read_or_refused_and_nothing_else(message: bytes):
+    try:
+        assert isinstance(_data(message), bytes)
+    except MalformedDocument as error:
+        assert "in the middle of a number" in str(error)
+
+
+def chunked(data: bytes, size: int = 4096) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+@pytest.mark.parametrize("size", [1, 511, 4096, 1 << 20])
+def test_a_saved_image_is_read_to_its_config_and_the_sizes_of_its_layers(size: int):
+    image = make_image(layers=[b"one", b"two" * 5000])
+
+    saved = read_saved(chunked(saved_archive(image), size))
+
+    assert saved.config_digest == image.config_digest
+    assert saved.unpacked_bytes == tuple(map(len, image.layers))
+    assert saved.config.user == "1000"
+
+
+def test_a_saved_image_of_an_older_engine_names_its_config_by_a_file():
+    image = make_image()
+    archive = tar_of(
+        {
+            "abc/layer.tar": image.layers[0],
+            f"{image.config_digest[7:]}.json": image.blobs[image.config_digest],
+            "manifest.json": json.dumps(
+                [{"Config": f"{image.config_digest[7:]}.json", "Layers": ["abc/layer.tar"]}]
+            ).encode(),
+        }
+    )
+
+    saved = read_saved(chunked(archive))
+
+    assert (saved.config_digest, saved.unpacked_bytes) == (image.config_digest, (len(image.layers[0]),))
+
+
+def test_a_layer_saved_as_a_link_to_an_equal_one_has_that_ones_size(tmp_path: Path):
+    import tarfile
+
+    image = make_image(layers=[b"same", b"same"])
+    path = tmp_path / "saved.tar"
+    with tarfile.open(path, "w") as archive:
+        for name, data in {
+            "a/layer.tar": image.layers[0],
+            "c.json": image.blobs[image.config_digest],
+            "manifest.json": json.dumps([{"Config": "c.json", "Layers": ["a/layer.tar", "b/layer.tar"]}]).encode(),
+        }.items():
+            file = tmp_path / "member"
+            file.write_bytes(data)
+            archive.add(file, name)
+        link = tarfile.TarInfo("b/layer.tar")
+        link.type, link.linkname = tarfile.SYMTYPE, "../a/layer.tar"
+        archive.addfile(link)
+
+    saved = read_saved(chunked(path.read_bytes()))
+
+    assert saved.unpacked_bytes == (len(image.layers[0]), len(image.layers[0]))
+
+
+@pytest.mark.parametrize(
+    "archive",
+    [
+        b"",
+        b"this is no tar" * 100,
+        tar_of({"other": b"{}"}),
+        tar_of({"manifest.json": b"[]"}),
+        tar_of({"manifest.json": b"[{}]"}),
+        tar_of({"manifest.json": b"[7]"}),
+        tar_of({"manifest.json": b"{"}),
+        tar_of({"manifest.json": b'[{"Config": "c", "Layers": null}]', "c": b"{}"}),
+        tar_of({"manifest.json": b'[{"Config": "c", "Layers": ["gone"]}]', "c": b"{}"}),
+        tar_of({"manifest.json": b'[{"Config": "c", "Layers": []}]', "c": b"{}"}),
+        tar_of({"manifest.json": b'[{"Config": "c", "Layers": []}, {"Config": "c", "Layers": []}]', "c": b"{}"}),
+    ],
+)
+def test_what_is_no_archive_of_one_image_is_refused(archive: bytes):
+    with pytest.raises(MalformedDocument, match="malformed (saved image|image config)"):
+        read_saved(chunked(archive))
+
+
+@pytest.mark.parametrize("left", [100, 600, 3000])
+def test_a_saved_image_that_is_cut_off_is_refused(left: int):
+    archive = saved_archive(make_image(layers=[b"x" * 5000]))
+
+    with pytest.raises(MalformedDocument, match="malformed saved image"):
+        read_saved(chunked(archive[:left]))
+
+
+def test_an_engine_that_breaks_off_while_saving_is_told(engine: FakeEngine):
+    engine.images["app"] = make_image(layers=[b"x" * 50_000])
+    engine.cut_saved = 5000
+
+    with pytest.raises((EngineUnreachable, MalformedDocument)):
+        read_saved(Engine(engine.endpoint).saved("test/app:latest"))
+
+
+def test_an_image_that_cannot_be_saved_is_told_with_the_engines_words(engine: FakeEngine):
+    with pytest.raises(EngineUnreachable, match="it does not give the image test/app:latest: No such image"):
+        list(Engine(engine.endpoint).saved("test/app:latest"))

@@ -1,0 +1,280 @@
+"""Reading images: layers of every packing, documents by their digests, from an engine's store and from a registry."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import random
+import threading
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+
+import pytest
+import zstandard
+from fakes import FakeEngine, FakeRegistry, digest_of, make_image, running_engine, running_registry
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildorch.engine import Engine
+from buildorch.errors import EngineError, EngineUnreachable, MalformedDocument
+from buildorch.inspection import (
+    PIECE,
+    EngineSource,
+    LayerSizes,
+    RegistrySource,
+    read_image,
+    read_saved_image,
+    unpacked_size,
+)
+from buildorch.measure import measure
+from buildorch.oci import Descriptor
+
+NOISE = random.Random(7).randbytes(200_000)
+
+
+def chunks(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+def size_of(blob: bytes, raw: bytes, *, chunk: int = 1000) -> int:
+    return unpacked_size(chunks(blob, chunk), Descriptor("", digest_of(blob), len(blob)), digest_of(raw))
+
+
+def two_members(pack: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    return lambda raw: pack(raw[: len(raw) // 3]) + pack(raw[len(raw) // 3 :])
+
+
+PACKINGS = {
+    "plain tar": lambda raw: raw,
+    "gzip": gzip.compress,
+    "gzip of two members": two_members(gzip.compress),
+    "zstd": zstandard.compress,
+    "zstd of two frames": two_members(zstandard.compress),
+}
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize(
+    "raw", [b"tar" * 1000, bytes(PIECE), bytes(2 * PIECE + 1), NOISE], ids=["small", "piece", "zeros", "noise"]
+)
+def test_a_layer_is_unpacked_whatever_it_is_packed_with(packing: str, raw: bytes):
+    assert size_of(PACKINGS[packing](raw), raw) == len(raw)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_an_empty_layer_has_no_bytes(packing: str):
+    assert size_of(PACKINGS[packing](b""), b"") == 0
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+@given(chunk=st.integers(1, 700), length=st.integers(0, 2000))
+def test_the_chunks_borders_do_not_change_the_size(packing: str, chunk: int, length: int):
+    raw = NOISE[:length]
+
+    assert size_of(PACKINGS[packing](raw), raw, chunk=chunk) == length
+
+
+@pytest.mark.parametrize("packing", ["gzip", "gzip of two members", "zstd"])
+@pytest.mark.parametrize("cut", [1, 9, 500])
+def test_a_layer_that_is_cut_off_is_refused(packing: str, cut: int):
+    blob = PACKINGS[packing](NOISE)
+
+    with pytest.raises(MalformedDocument, match="malformed layer: "):
+        size_of(blob[:-cut], NOISE)
+
+
+def test_a_layer_with_a_flipped_bit_is_refused():
+    blob = bytearray(gzip.compress(NOISE))
+    blob[1000] ^= 1
+
+    with pytest.raises(MalformedDocument, match="malformed layer: "):
+        size_of(bytes(blob), NOISE)
+
+
+def test_rubbish_behind_a_gzip_member_is_refused():
+    with pytest.raises(MalformedDocument, match="cannot be unpacked"):
+        size_of(gzip.compress(b"x") + b"rubbish", b"x")
+
+
+def test_a_layer_that_is_not_the_one_its_config_names_is_refused():
+    with pytest.raises(MalformedDocument, match=f"does not unpack to {digest_of(b'other')}"):
+        size_of(gzip.compress(b"tar"), b"other")
+
+
+@pytest.mark.parametrize("packing", ["gzip", "zstd"])
+def test_a_layer_of_zeros_is_unpacked_in_pieces(packing: str):
+    if packing == "gzip":
+        packer = zlib.compressobj(wbits=31)
+        blob = b"".join(packer.compress(bytes(PIECE)) for _ in range(40)) + packer.flush()
+    else:
+        zstd = zstandard.ZstdCompressor().compressobj()
+        blob = b"".join(zstd.compress(bytes(PIECE)) for _ in range(40)) + zstd.flush()
+    state = hashlib.sha256()
+    for _ in range(40):
+        state.update(bytes(PIECE))
+    tracemalloc.start()
+    try:
+        size = unpacked_size(iter([blob]), Descriptor("", digest_of(blob), len(blob)), f"sha256:{state.hexdigest()}")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert size == 40 * PIECE
+    assert peak < 8 * PIECE
+
+
+def test_threads_that_need_the_same_layer_unpack_it_once():
+    unpacked: list[str] = []
+    sizes = LayerSizes({})
+    ready = threading.Barrier(8)
+    got: list[int] = []
+
+    def unpack() -> int:
+        unpacked.append("once")
+        time.sleep(0.02)
+        return 42
+
+    def measure_it() -> None:
+        ready.wait()
+        got.append(sizes.get("sha256:a", unpack))
+
+    threads = [threading.Thread(target=measure_it) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert got == [42] * 8
+    assert unpacked == ["once"]
+
+
+def test_different_layers_are_unpacked_side_by_side():
+    sizes = LayerSizes({})
+    both = threading.Barrier(2, timeout=5)
+
+    def unpack() -> int:
+        both.wait()
+        return 1
+
+    threads = [threading.Thread(target=sizes.get, args=(name, unpack)) for name in ("sha256:a", "sha256:b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not both.broken
+
+
+def test_a_size_that_is_remembered_is_not_measured_again():
+    known = {"sha256:a": 7}
+
+    assert LayerSizes(known).get("sha256:a", lambda: pytest.fail("unpacked again")) == 7
+
+
+def test_a_layer_that_could_not_be_unpacked_is_tried_again():
+    sizes = LayerSizes({})
+
+    def broken() -> int:
+        raise MalformedDocument("layer", "cut off")
+
+    with pytest.raises(MalformedDocument):
+        sizes.get("sha256:a", broken)
+
+    assert sizes.get("sha256:a", lambda: 3) == 3
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    with running_engine() as running:
+        yield running
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with running_registry() as running:
+        yield running
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_an_image_is_read_from_an_engines_content_store(engine: FakeEngine, index: bool):
+    image = engine.images["app"] = make_image(layers=[b"one", NOISE], index=index)
+
+    documents = read_image(EngineSource(Engine(engine.endpoint)), image.digest, LayerSizes({}))
+
+    facts = measure(documents)
+    platform = facts.platforms["linux/amd64"]
+    assert (facts.digest, facts.index_digest) == (image.digest, image.digest if index else None)
+    assert platform.manifest_digest == image.manifest_digest
+    assert platform.compressed_bytes == image.compressed_bytes
+    assert platform.unpacked_bytes == image.unpacked_bytes
+    assert [layer.created_by for layer in platform.layers] == ["COPY 0 / # buildkit", "COPY 1 / # buildkit"]
+
+
+def test_a_layer_whose_size_is_known_is_not_fetched(engine: FakeEngine):
+    image = engine.images["app"] = make_image()
+    source, known = EngineSource(Engine(engine.endpoint)), {}
+    read_image(source, image.digest, LayerSizes(known))
+    before = len(engine.asked)
+
+    read_image(source, image.digest, LayerSizes(known))
+
+    assert len(engine.asked) - before == 2, "manifest and config, and no layer"
+
+
+def test_a_document_that_is_not_what_its_digest_says_is_refused(engine: FakeEngine):
+    image = engine.images["app"] = make_image()
+    image.blobs[image.manifest_digest] += b" "
+
+    with pytest.raises(MalformedDocument, match="has another digest"):
+        read_image(EngineSource(Engine(engine.endpoint)), image.digest, LayerSizes({}))
+
+
+def test_a_manifest_and_a_config_with_different_numbers_of_layers_are_refused(engine: FakeEngine):
+    one, two = make_image(layers=[b"a"]), make_image(layers=[b"a", b"b"])
+    mixed = one.blobs[one.manifest_digest].replace(
+        f'"{one.config_digest}", "size": {len(one.blobs[one.config_digest])}'.encode(),
+        f'"{two.config_digest}", "size": {len(two.blobs[two.config_digest])}'.encode(),
+    )
+    one.blobs = {**one.blobs, **two.blobs, digest_of(mixed): mixed}
+    engine.images["app"] = one
+
+    with pytest.raises(MalformedDocument, match="different numbers of layers"):
+        read_image(EngineSource(Engine(engine.endpoint)), digest_of(mixed), LayerSizes({}))
+
+
+def test_an_image_the_engine_does_not_have_is_an_error_of_the_engines(engine: FakeEngine):
+    with pytest.raises(EngineUnreachable, match=r"it does not give sha256:.*: content sha256:.*: not found"):
+        read_image(EngineSource(Engine(engine.endpoint)), digest_of(b"nothing"), LayerSizes({}))
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_an_image_is_read_from_a_registry(registry: FakeRegistry, index: bool):
+    image = registry.image = make_image(layers=[b"one", NOISE], index=index)
+    source = RegistrySource(f"{registry.host}/team/app:v1")
+
+    documents = read_image(source, source.resolve("v1"), LayerSizes({}))
+
+    facts = measure(documents)
+    assert facts.digest == image.digest
+    assert facts.platforms["linux/amd64"].compressed_bytes == image.compressed_bytes
+    assert facts.platforms["linux/amd64"].unpacked_bytes == image.unpacked_bytes
+
+
+def test_a_registry_that_gives_other_bytes_is_refused(registry: FakeRegistry):
+    image = registry.image = make_image()
+    image.blobs[image.config_digest] += b" "
+
+    with pytest.raises(EngineError, match="has another digest"):
+        read_image(RegistrySource(f"{registry.host}/team/app"), image.digest, LayerSizes({}))
+
+
+def test_an_image_is_read_from_a_store_that_keeps_no_manifests(engine: FakeEngine):
+    image = engine.images["app"] = make_image(layers=[b"one", b"two"])
+
+    facts = measure(read_saved_image(Engine(engine.endpoint), "test/app:latest"))
+
+    platform = facts.platforms["linux/amd64"]
+    assert (facts.digest, platform.config_digest) == (image.config_digest, image.config_digest)
+    assert (platform.unpacked_bytes, platform.compressed_bytes) == (image.unpacked_bytes, None)
