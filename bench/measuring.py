@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PYTHON = sys.executable
+# As on a user's machine: modules are compiled once, not at every start.
+ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,11 @@ class Pair:
         return statistics.median(self.ours) / statistics.median(self.theirs)
 
     def __str__(self) -> str:
-        spread = lambda times: f"{statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"  # noqa: E731
-        return f"{spread(self.ours)} against {spread(self.theirs)}"
+        return f"{_spread(self.ours)} against {_spread(self.theirs)}"
+
+
+def _spread(times: Sequence[float]) -> str:
+    return f"{statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"
 
 
 def buildorch(root: Path, *arguments: str) -> list[str]:
@@ -58,7 +63,7 @@ def bake(*arguments: str) -> list[str]:
 def seconds(command: Sequence[str], *, cwd: Path, check: bool = True) -> float:
     """How long a command takes."""
     begun = time.perf_counter()
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=ENVIRON)
     took = time.perf_counter() - begun
     if check and done.returncode:
         raise SystemExit(
@@ -90,7 +95,7 @@ def peak_kilobytes(root: Path, *, jobs: int) -> int:
         "assert report.exit_code == 0, report.to_json()\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True, cwd=root, env=ENVIRON)
     return int(done.stdout)
 
 
@@ -107,6 +112,6 @@ def versions() -> dict[str, str]:
     return {
         "engine": json.loads(raw.stdout)["Server"]["Version"],
         "buildx": buildx.stdout.split()[1],
-        "python": sys.version.split()[0],
-        "cpus": str(os.cpu_count()),
+        "Python": sys.version.split()[0],
+        "CPUs": str(os.cpu_count()),
     }

@@ -74,14 +74,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'buildorch' has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - and this too
+if not TYPE_CHECKING:  # a type checker would take every name for one that is there
 
-    value = globals()[name] = getattr(import_module(f"buildorch.{home}"), name)
-    return value
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'buildorch' has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - and this too
+
+        value = globals()[name] = getattr(import_module(f"buildorch.{home}"), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -23,8 +23,7 @@ A failed build is not an exception: it is a `buildorch.record.Failure` in the se
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,8 +57,7 @@ class UsageError(BuildorchError):
     exit_code = EXIT_USAGE
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing wrong in a services file, at a place people can jump to (lines and columns start at 1)."""
 
     source: str

@@ -181,8 +181,8 @@ class ImageManifest:
             MalformedDocument: config or layers are missing.
         """
         fields = _mapping(raw, "image manifest")
-        layers = fields.get("layers")
-        if not isinstance(layers, list):
+        layers = _list(fields, "layers")
+        if layers is None:
             raise MalformedDocument("image manifest", "it has no list of layers")
         return cls(Descriptor.from_json(fields.get("config")), tuple(map(Descriptor.from_json, layers)))
 
@@ -209,8 +209,8 @@ class ImageConfig:
             MalformedDocument: the root file system is missing.
         """
         fields = _mapping(raw, "image config")
-        diff_ids = _mapping(fields.get("rootfs"), "image config's rootfs").get("diff_ids")
-        if not isinstance(diff_ids, list):
+        diff_ids = _list(_mapping(fields.get("rootfs"), "image config's rootfs"), "diff_ids")
+        if diff_ids is None:
             raise MalformedDocument("image config", "its rootfs has no diff_ids")
         inner = _mapping(fields.get("config") or {}, "image config's config")
         labels = _mapping(inner.get("Labels") or {}, "image config's labels")
@@ -241,6 +241,12 @@ def load_json(data: bytes, kind: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise MalformedDocument(kind, str(error)) from None
     return dict(_mapping(raw, kind))
+
+
+def _list(fields: Mapping[str, Any], key: str) -> list[Any] | None:
+    """The list under a key; BuildKit writes null for the layers of an image that has none (`FROM scratch` alone)."""
+    found = fields.get(key, "")
+    return [] if found is None else found if isinstance(found, list) else None
 
 
 def _mapping(raw: object, kind: str) -> Mapping[str, Any]:

@@ -150,14 +150,15 @@ def require_writable(record: Path) -> None:
     Raises:
         UnwritableRecord: it cannot.
     """
-    if record.is_dir():
-        raise UnwritableRecord(str(record), "it is a folder")
     try:
+        is_folder = record.is_dir()
         record.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=record.parent, prefix=f".{record.name}."):
             pass
     except OSError as error:
         raise UnwritableRecord(str(record), error.strerror or str(error)) from None
+    if is_folder:
+        raise UnwritableRecord(str(record), "it is a folder")
 
 
 def write_atomically(path: Path, text: str) -> None:

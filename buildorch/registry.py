@@ -15,6 +15,7 @@ import json
 import os
 import re
 import subprocess
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,36 +72,32 @@ class Repository:
         headers = {"Accept": accept}
         if self._authorization:
             headers["Authorization"] = self._authorization
-        connection, response = _request(url, headers)
-        try:
-            if response.status == 401 and (challenge := response.getheader("WWW-Authenticate")):
-                response.read()
-                connection.close()
-                self._authorization = self._answer(challenge)
-                connection, response = _request(url, {**headers, "Authorization": self._authorization})
-            redirects = 0
-            while response.status in {301, 302, 303, 307, 308} and redirects < 5:
-                redirects += 1
-                url = urljoin(url, response.getheader("Location") or "")
-                connection.close()
-                # Blob stores refuse a second kind of authorization: the address itself holds it.
-                connection, response = _request(url, {"Accept": accept})
-            if response.status != 200:
-                raise RegistryError(
-                    f"{self.host} gave {response.status} for {path}",
-                    hint="log in with `docker login`" if response.status in {401, 403} else "is it pushed there?",
-                )
-            while chunk := response.read(CHUNK):
-                yield chunk
-            if response.length:
-                # http.client keeps quiet about a body that ends too early where it is read in pieces.
-                raise http.client.IncompleteRead(b"", response.length)
-        except (OSError, http.client.HTTPException) as error:
-            raise RegistryError(f"{self.host} broke off on {path}: {error}") from None
-        finally:
-            connection.close()
+        with ExitStack() as opened:
+            try:
+                response = _request(url, headers, opened)
+                if response.status == 401 and (challenge := response.getheader("WWW-Authenticate")):
+                    self._authorization = self._answer(challenge, opened)
+                    response = _request(url, {**headers, "Authorization": self._authorization}, opened)
+                redirects = 0
+                while response.status in {301, 302, 303, 307, 308} and redirects < 5:
+                    redirects += 1
+                    url = _moved(url, response.getheader("Location") or "")
+                    # Blob stores refuse a second kind of authorization: the address itself holds it.
+                    response = _request(url, {"Accept": accept}, opened)
+                if response.status != 200:
+                    raise RegistryError(
+                        f"{self.host} gave {response.status} for {path}",
+                        hint="log in with `docker login`" if response.status in {401, 403} else "is it pushed there?",
+                    )
+                while chunk := response.read(CHUNK):
+                    yield chunk
+                if response.length:
+                    # http.client keeps quiet about a body that ends too early where it is read in pieces.
+                    raise http.client.IncompleteRead(b"", response.length)
+            except (OSError, http.client.HTTPException) as error:
+                raise RegistryError(f"{self.host} broke off on {path}: {error}") from None
 
-    def _answer(self, challenge: str) -> str:
+    def _answer(self, challenge: str, opened: ExitStack) -> str:
         """The Authorization header that a WWW-Authenticate challenge asks for."""
         basic = _credentials(self.host, self.environ)
         if challenge.lower().startswith("basic"):
@@ -110,11 +107,8 @@ class Repository:
         wanted = dict(_CHALLENGE.findall(challenge))
         query = {key: wanted[key] for key in ("service", "scope") if key in wanted}
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
-        connection, response = _request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers)
-        try:
-            body = response.read()
-        finally:
-            connection.close()
+        response = _request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers, opened)
+        body = response.read()
         if response.status != 200:
             raise RegistryError(f"{self.host} gives no token: {response.status}", hint=f"docker login {self.host}")
         try:
@@ -127,25 +121,40 @@ class Repository:
         return f"Bearer {token}"
 
 
-def _request(url: str, headers: Mapping[str, str]) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+def _request(url: str, headers: Mapping[str, str], opened: ExitStack) -> http.client.HTTPResponse:
+    """The answer to a GET; `opened` closes what it came over."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = None, None, None
+    if parts is None or parts.scheme not in {"http", "https"} or not host:
         raise RegistryError(f"a registry sent the address {url!r}, which is not one of HTTP")
-    secure = parts.scheme == "https"
-    connect = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = connect(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = connect(host, port, timeout=TIMEOUT_S)
+    opened.callback(connection.close)
     try:
         connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, headers=dict(headers))
-        return connection, connection.getresponse()
+        response = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
-        connection.close()
         raise RegistryError(f"the registry at {parts.netloc} does not answer: {error}") from None
+    # An answer that closes its connection takes the socket over from it.
+    opened.callback(response.close)
+    return response
+
+
+def _moved(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location  # no address at all: `_request` says so
 
 
 def _scheme(host: str) -> str:
     """Plain HTTP for this machine alone, as the engine itself does by default (dockerd, insecure-registries)."""
-    name = urlsplit(f"//{host}").hostname or ""
+    name = ""
     try:
+        name = urlsplit(f"//{host}").hostname or ""
         return "http" if ipaddress.ip_address(name).is_loopback else "https"
     except ValueError:
         return "http" if name == "localhost" else "https"

@@ -87,14 +87,16 @@ class BuildxSolver:
         return _solved(solve, progress, metadata, bases)
 
     async def _run(self, command: list[str], solve: Solve, progress: Progress, events: ObjectSendStream[Event]) -> int:
-        process = await anyio.open_process(
-            command,
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            cwd=solve.root,
-            env={**self.environ, **environment(solve)},
-            start_new_session=True,
-        )
+        # asyncio, cancelled while it starts a process, kills that process alone and forgets what it has started itself.
+        with anyio.CancelScope(shield=True):
+            process = await anyio.open_process(
+                command,
+                stdin=DEVNULL,
+                stdout=DEVNULL,
+                cwd=solve.root,
+                env={**self.environ, **environment(solve)},
+                start_new_session=True,
+            )
         try:
             async with process:
                 try:
@@ -156,7 +158,7 @@ def _aliases(folder: Path, solve: Solve) -> dict[Path, Path]:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         loaded = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     return loaded if isinstance(loaded, dict) else None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from buildorch import errors
 
@@ -24,16 +24,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv)
     except KeyboardInterrupt:
         return errors.EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader went away, as in `buildorch show | head`: nothing more can be said to anybody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return errors.EXIT_OK
     except Exception as error:
         if os.environ.get("BUILDORCH_DEBUG"):
             raise
         _say(f"error: a bug in buildorch: {type(error).__name__}: {error}")
         _say("hint: please report it, with what BUILDORCH_DEBUG=1 shows")
         return errors.EXIT_BUG
+
+
+def nobody_reads(stream: TextIO) -> None:
+    """What is written to the stream from here on goes nowhere: its reader went away."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -45,6 +46,10 @@ def _run(argv: Sequence[str] | None) -> int:
         result = app.main(args=argv, prog_name="buildorch", standalone_mode=False)
     except click.exceptions.Abort:
         return errors.EXIT_INTERRUPTED
+    except SystemExit:
+        # click's way to say that the reader went away, as in `buildorch show | head`, or that a shell has its words.
+        nobody_reads(sys.stdout)
+        return errors.EXIT_OK
     except click.ClickException as error:
         error.show()
         return errors.EXIT_USAGE

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import anyio
 
 from buildorch import logging_config, pipeline
+from buildorch.cli import nobody_reads
 from buildorch.errors import EXIT_HANGUP, EXIT_INTERRUPTED, EXIT_TERMINATED, first_own
 from buildorch.events import Event, RunFinished
 from buildorch.execute import Stop
@@ -54,8 +55,11 @@ def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_f
     if report is None:
         # The second signal cut the run off; its record is written, there is nothing left to print.
         return stop.exit_code or EXIT_INTERRUPTED
-    sys.stdout.write(report.to_json() if output_format == "json" else report_text(report) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(report.to_json() if output_format == "json" else report_text(report) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nobody_reads(sys.stdout)
     return report.exit_code
 
 
@@ -68,9 +72,12 @@ async def _run(request: BuildRequest, stop: Stop, progress: str, log_format: Log
             group.start_soon(_watch_signals, stop, group.cancel_scope)
             async with pipeline.stream(request, stop=stop) as events:
                 async for event in events:
-                    for view in shown:
-                        view.update(event)
-                    logs.update(event)
+                    try:
+                        for view in shown:
+                            view.update(event)
+                        logs.update(event)
+                    except BrokenPipeError:
+                        nobody_reads(sys.stderr)  # as in `buildorch build-all 2>&1 | head`: the builds go on
                     if isinstance(event, RunFinished):
                         report = event.report
             group.cancel_scope.cancel()

@@ -71,6 +71,7 @@ class Engine:
             EngineUnreachable: the engine does not answer, or does not have the image.
         """
         connection = self._connect()
+        response = None
         try:
             response = self._ask(connection, f"/images/get?names={quote(reference, safe='')}")
             if response.status != 200:
@@ -82,6 +83,8 @@ class Engine:
         except (OSError, http.client.HTTPException) as error:
             raise EngineUnreachable(self.endpoint, f"it broke off while sending {reference}: {error}") from None
         finally:
+            if response is not None:
+                response.close()
             connection.close()
 
     def upgrade(self, path: str, protocol: str) -> tuple[socket.socket, bytes]:

@@ -90,11 +90,13 @@ def _remove_rules(engine: Engine) -> None:
 
 
 def _bridges_in(network: ipaddress.IPv4Network) -> set[str]:
+    """The bridges dockerd made for people's networks: they have an address in the engine's."""
     links = json.loads(output(which("ip"), "-json", "-4", "addr", "show", "type", "bridge") or "[]")
     return {
         link["ifname"]
         for link in links
-        if any(ipaddress.IPv4Address(address["local"]) in network for address in link.get("addr_info", []))
+        if link.get("ifname", "").startswith("br-")  # a link without an IPv4 address is an empty object
+        and any(ipaddress.IPv4Address(address["local"]) in network for address in link["addr_info"])
     }
 
 

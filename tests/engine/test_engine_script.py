@@ -288,6 +288,19 @@ def test_up_recovers_from_a_killed_daemon_and_ends_what_that_one_left_running(
     assert docker("run", "--rm", image, "bash", "-c", "echo still here") == "still here"
 
 
+def test_up_puts_back_a_bridge_that_somebody_removed(up: Callable[..., None], tmp_path: Path) -> None:
+    up()
+    image = make_image(tmp_path)
+    before = pids()
+    subprocess.run(["ip", "link", "delete", f"bo-{NAME}"], check=True)
+    assert engine("status").returncode == 3
+
+    up()
+
+    assert pids() == before
+    assert docker("run", "--rm", image, "bash", "-c", "echo linked") == "linked"
+
+
 def test_up_takes_over_from_a_daemon_whose_pidfile_names_another_process(up: Callable[..., None]) -> None:
     up()
     os.kill(pids()[0], signal.SIGKILL)

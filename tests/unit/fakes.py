@@ -137,64 +137,65 @@ class FakeEngine:
         return next((image.blobs[digest] for image in self.images.values() if digest in image.blobs), None)
 
 
+class _EngineHandler(BaseHTTPRequestHandler):
+    engine: FakeEngine
+
+    def do_GET(self) -> None:
+        self.engine.asked.append(self.path)
+        if self.path == "/info":
+            driver = "io.containerd.snapshotter.v1" if self.engine.store == "containerd" else "overlay2"
+            info = {"ServerVersion": "28.0.0", "NCPU": 2, "DriverStatus": [["driver-type", driver]]}
+            self._answer(200, self.engine.info if self.engine.info is not None else json.dumps(info).encode())
+        elif self.path.startswith("/images/get") and self.engine.images:
+            archive = saved_archive(next(iter(self.engine.images.values())))
+            self._answer(200, archive, cut=self.engine.cut_saved)
+        else:
+            self._answer(404, b'{"message": "No such image"}')
+
+    def do_POST(self) -> None:
+        self.engine.asked.append(self.path)
+        self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        self.wfile.flush()
+        (self.engine.content or _content_store(self.engine))(self.connection)
+        self.close_connection = True
+
+    def _answer(self, status: int, body: bytes, *, cut: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[:cut])
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+    def address_string(self) -> str:
+        return "unix"
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+
 @contextmanager
 def running_engine() -> Iterator[FakeEngine]:
     """An engine until the block ends."""
     with tempfile.TemporaryDirectory(prefix="fake-") as folder:
         engine = FakeEngine(f"unix://{folder}/docker.sock")
+        handler = type("Handler", (_EngineHandler,), {"engine": engine})
+        with _UnixServer(f"{folder}/docker.sock", handler) as server, _serving(server):
+            yield engine
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                engine.asked.append(self.path)
-                if self.path == "/info":
-                    driver = "io.containerd.snapshotter.v1" if engine.store == "containerd" else "overlay2"
-                    info = {"ServerVersion": "28.0.0", "NCPU": 2, "DriverStatus": [["driver-type", driver]]}
-                    self._answer(200, engine.info if engine.info is not None else json.dumps(info).encode())
-                elif self.path.startswith("/images/get"):
-                    self._saved()
-                else:
-                    self._answer(404, b'{"message": "page not found"}')
 
-            def do_POST(self) -> None:
-                engine.asked.append(self.path)
-                self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
-                self.wfile.flush()
-                (engine.content or _content_store(engine))(self.connection)
-                self.close_connection = True
-
-            def _saved(self) -> None:
-                if not engine.images:
-                    self._answer(404, b'{"message": "No such image"}')
-                    return
-                archive = saved_archive(next(iter(engine.images.values())))
-                self._answer(200, archive, cut=engine.cut_saved)
-
-            def _answer(self, status: int, body: bytes, *, cut: int | None = None) -> None:
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body[:cut])
-                if cut is not None:
-                    self.close_connection = True
-
-            def log_message(self, *_: Any) -> None:
-                """Say nothing."""
-
-            def address_string(self) -> str:
-                return "unix"
-
-        class Server(socketserver.ThreadingUnixStreamServer):
-            daemon_threads = True
-            request_queue_size = 64
-
-        with Server(f"{folder}/docker.sock", Handler) as server:
-            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-            thread.start()
-            try:
-                yield engine
-            finally:
-                server.shutdown()
-                thread.join()
+@contextmanager
+def _serving(server: socketserver.BaseServer) -> Iterator[None]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 def _content_store(engine: FakeEngine) -> Callable[[socket.socket], None]:
@@ -260,6 +261,7 @@ class FakeRegistry:
     account: str = "user:password"
     redirect: bool = False
     """Whether blobs are elsewhere."""
+    elsewhere: str = "/elsewhere/"
     status: int = 0
     """In place of every answer."""
     cut: bool = False
@@ -268,67 +270,63 @@ class FakeRegistry:
     asked: list[tuple[str, str]] = field(default_factory=list)
     """(path, Authorization) of every request."""
 
+    @property
+    def challenge(self) -> str:
+        if self.login == "basic":
+            return 'Basic realm="x"'
+        return f'Bearer realm="http://{self.host}/token",service="fake",scope="repository:team/app:pull"'
+
     def allowed(self, authorization: str) -> bool:
         basic = f"Basic {base64.b64encode(self.account.encode()).decode()}"
         return not self.login or authorization == (basic if self.login == "basic" else "Bearer secret")
 
 
+class _RegistryHandler(BaseHTTPRequestHandler):
+    registry: FakeRegistry
+
+    def do_GET(self) -> None:
+        registry, path = self.registry, self.path.partition("?")[0]
+        authorization = self.headers.get("Authorization", "")
+        registry.asked.append((self.path, authorization))
+        if registry.status:
+            self._answer(registry.status, b"")
+        elif path == "/token":
+            self._answer(200, registry.token_answer)
+        elif path.startswith("/elsewhere/") or registry.allowed(authorization):
+            self._give(path)
+        else:
+            self._answer(401, b"{}", WWW_Authenticate=registry.challenge)
+
+    def _give(self, path: str) -> None:
+        registry, name = self.registry, path.rpartition("/")[2]
+        if path.startswith("/v2/team/app/blobs/") and registry.redirect:
+            self._answer(307, b"", Location=registry.elsewhere + name)
+            return
+        if "/manifests/" in path and registry.image and not name.startswith("sha256:"):
+            name = registry.image.digest
+        blob = registry.image.blobs.get(name) if registry.image else None
+        self._answer(404 if blob is None else 200, blob or b"")
+
+    def _answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: len(body) // 2] if self.registry.cut else body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def running_registry() -> Iterator[FakeRegistry]:
     """A registry until the block ends."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            authorization = self.headers.get("Authorization", "")
-            registry.asked.append((self.path, authorization))
-            path = self.path.partition("?")[0]
-            if registry.status:
-                self._answer(registry.status, b"")
-            elif path == "/token":
-                self._answer(200, registry.token_answer)
-            elif path.startswith("/elsewhere/"):
-                self._blob(path.removeprefix("/elsewhere/"))
-            elif not registry.allowed(authorization):
-                wanted = (
-                    'Basic realm="x"'
-                    if registry.login == "basic"
-                    else (
-                        f'Bearer realm="http://{registry.host}/token",service="fake",scope="repository:team/app:pull"'
-                    )
-                )
-                self._answer(401, b"{}", WWW_Authenticate=wanted)
-            elif path.startswith("/v2/team/app/manifests/") and registry.image:
-                name = path.rpartition("/")[2]
-                self._blob(name if name.startswith("sha256:") else registry.image.digest)
-            elif path.startswith("/v2/team/app/blobs/") and registry.redirect:
-                self._answer(307, b"", Location=f"/elsewhere/{path.rpartition('/')[2]}")
-            else:
-                self._blob(path.rpartition("/")[2])
-
-        def _blob(self, digest: str) -> None:
-            blob = registry.image.blobs.get(digest) if registry.image else None
-            self._answer(404 if blob is None else 200, blob or b"")
-
-        def _answer(self, status: int, body: bytes, **headers: str) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                self.send_header(name.replace("_", "-"), value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body[: len(body) // 2] if registry.cut else body)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        registry = FakeRegistry(f"127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
-        try:
-            yield registry
-        finally:
-            server.shutdown()
-            thread.join()
+    registry = FakeRegistry("")
+    handler = type("Handler", (_RegistryHandler,), {"registry": registry})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, _serving(server):
+        registry.host = f"127.0.0.1:{server.server_port}"
+        yield registry
 
 
 _PLUGIN = """\

@@ -194,7 +194,7 @@ def garbles(connection: socket.socket) -> None:
     [
         (closes, "it closed the connection while sending sha256:x|reading sha256:x: "),
         (speaks_rubbish, "it broke HTTP/2 while sending sha256:x"),
-        (breaks_off, "it closed the connection while sending sha256:x"),
+        (breaks_off, "it closed the connection while sending sha256:x|reading sha256:x: "),
         (resets, "it broke off while sending sha256:x"),
         (refuses, "it does not give sha256:x: gRPC status 0"),
         (garbles, "a message ends in the middle of a number"),
@@ -235,9 +235,10 @@ def test_messages_are_cut_out_of_the_stream_wherever_its_frames_end(pieces: list
 @given(st.binary(max_size=40))
 def test_any_message_is_read_or_refused_and_nothing_else(message: bytes):
     try:
-        assert isinstance(_data(message), bytes)
-    except MalformedDocument as error:
-        assert "in the middle of a number" in str(error)
+        data = _data(message)
+    except MalformedDocument:
+        return
+    assert data in message
 
 
 def chunked(data: bytes, size: int = 4096) -> Iterator[bytes]:
@@ -312,7 +313,7 @@ def test_a_layer_saved_as_a_link_to_an_equal_one_has_that_ones_size(tmp_path: Pa
     ],
 )
 def test_what_is_no_archive_of_one_image_is_refused(archive: bytes):
-    with pytest.raises(MalformedDocument, match="malformed (saved image|image config)"):
+    with pytest.raises(MalformedDocument, match=r"malformed (saved image|image config)"):
         read_saved(chunked(archive))
 
 

@@ -236,7 +236,7 @@ async def test_a_stop_ends_the_wait_for_a_retry(monkeypatch: pytest.MonkeyPatch)
 
 async def test_a_failure_that_comes_after_a_stop_is_a_cancellation():
     class Stubborn(FakeSolver):
-        async def solve(self, solve, bases, events):
+        async def solve(self, _solve, _bases, _events):
             stop.request()
             return BROKEN
 
@@ -249,7 +249,7 @@ async def test_a_failure_that_comes_after_a_stop_is_a_cancellation():
 
 async def test_an_image_that_was_ready_when_the_stop_came_is_kept():
     class Ready(FakeSolver):
-        async def solve(self, solve, bases, events):
+        async def solve(self, _solve, _bases, _events):
             stop.request()
             return BUILT
 
@@ -275,10 +275,13 @@ async def test_leaving_the_block_early_cancels_everything_that_runs():
 async def test_an_error_in_the_block_cancels_everything_and_comes_out():
     solver = FakeSolver(seconds={"a": 30})
 
-    with pytest.raises(BaseExceptionGroup) as caught:
+    async def read_badly() -> None:
         async with execute(make_plan({"a": []}), solver, jobs=1) as events:
             async for _ in events:
                 raise LookupError("the reader's own")
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await read_badly()
 
     assert caught.group_contains(LookupError, match="the reader's own")
     assert solver.cancelled == ["a"]
@@ -372,7 +375,7 @@ def _checked(graph: dict[str, list[str]], failing: set[str], jobs: int, *, fail_
 @settings(max_examples=40)
 @given(drawn=_GRAPHS, jobs=st.integers(1, 4), fail_fast=st.booleans())
 def test_in_any_graph_with_any_failures_order_limit_and_blame_hold(
-    backend: str, drawn: tuple[tuple[set[int], ...], set[int]], jobs: int, fail_fast: bool
+    backend: str, *, drawn: tuple[tuple[set[int], ...], set[int]], jobs: int, fail_fast: bool
 ):
     edges, failing = drawn
     graph = {f"s{at}": [f"s{base}" for base in bases] for at, bases in enumerate(edges)}

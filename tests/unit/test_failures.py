@@ -37,7 +37,7 @@ def recorded(name: str) -> Failure:
     ("text", "kind"),
     [
         ("ERROR: Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?", "engine_lost"),
-        ('ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF', "engine_lost"),
+        ("ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF", "engine_lost"),
         ("ERROR: failed to solve: Unavailable: closing transport due to: connection error: desc = x", "engine_lost"),
         ('ERROR: no builder "ci" found', "builder_missing"),
         ("ERROR: failed to solve: write /x: no space left on device", "no_space"),
@@ -123,7 +123,7 @@ def test_the_vertexs_own_error_counts_before_the_last_words():
     ],
 )
 def test_only_what_may_pass_is_tried_again_and_only_what_lies_outside_exits_with_4(
-    text: str, transient: bool, exit_code: int
+    text: str, *, transient: bool, exit_code: int
 ):
     failure = failed(f"ERROR: {text}")
 

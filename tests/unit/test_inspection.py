@@ -198,7 +198,7 @@ def registry() -> Iterator[FakeRegistry]:
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_an_image_is_read_from_an_engines_content_store(engine: FakeEngine, index: bool):
+def test_an_image_is_read_from_an_engines_content_store(engine: FakeEngine, *, index: bool):
     image = engine.images["app"] = make_image(layers=[b"one", NOISE], index=index)
 
     documents = read_image(EngineSource(Engine(engine.endpoint)), image.digest, LayerSizes({}))
@@ -250,7 +250,7 @@ def test_an_image_the_engine_does_not_have_is_an_error_of_the_engines(engine: Fa
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_an_image_is_read_from_a_registry(registry: FakeRegistry, index: bool):
+def test_an_image_is_read_from_a_registry(registry: FakeRegistry, *, index: bool):
     image = registry.image = make_image(layers=[b"one", NOISE], index=index)
     source = RegistrySource(f"{registry.host}/team/app:v1")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -245,13 +244,6 @@ def test_a_ledger_that_is_a_folder_is_told(tmp_path: Path):
     (tmp_path / "ledger.db").mkdir()
 
     assert "cannot be opened: unable to open database file" in str(refused(tmp_path / "ledger.db"))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_may_not_be_written_is_told(tmp_path: Path):
-    tmp_path.chmod(0o500)
-
-    assert "cannot be opened: " in str(refused(tmp_path / "ledger.db"))
 
 
 def test_a_row_that_cannot_be_read_is_named(path: Path):

@@ -105,7 +105,7 @@ def test_a_tags_placeholder_is_filled_in(template: str, revision: Revision | Non
 
 @pytest.mark.parametrize("template", ["{git_sha}", "{git_branch}"])
 def test_a_tag_that_names_a_commit_where_there_is_none_is_refused_with_a_way_out(template: str):
-    with pytest.raises(UsageError, match="app: the tag .* names the git commit, and there is none") as caught:
+    with pytest.raises(UsageError, match=r"app: the tag .* names the git commit, and there is none") as caught:
         tags(f"['{template}']", revision=None)
 
     assert "--set '*.tags=[latest]'" in caught.value.hint

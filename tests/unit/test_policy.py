@@ -128,7 +128,7 @@ def test_without_the_rule_root_may_run():
 
 
 @pytest.mark.parametrize(("wanted", "broken"), [(1, False), (2, False), (3, True)])
-def test_a_dockerfile_of_too_few_stages_breaks_the_rule(wanted: int, broken: bool):
+def test_a_dockerfile_of_too_few_stages_breaks_the_rule(wanted: int, *, broken: bool):
     findings = judged(Service(policy=Policy(min_stages=wanted)))
 
     assert [finding.message for finding in findings] == (
@@ -149,7 +149,7 @@ def test_a_dockerfile_of_too_few_stages_breaks_the_rule(wanted: int, broken: boo
         ("python:3.13-slim", [], True),
     ],
 )
-def test_a_base_image_that_is_not_on_the_list_breaks_the_rule(base: str, allowed: list[str], broken: bool):
+def test_a_base_image_that_is_not_on_the_list_breaks_the_rule(base: str, allowed: list[str], *, broken: bool):
     findings = judged(Service(policy=Policy(bases=tuple(allowed))), dockerfile=f"# first\nFROM {base}\n")
 
     assert bool(findings) == broken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import tracemalloc
 from pathlib import Path
@@ -238,7 +239,7 @@ def test_the_chunks_borders_do_not_change_the_events(name: str, cuts: list[int])
     data = sample(name)
     borders = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
 
-    progress, events = read(*(data[start:end] for start, end in zip(borders, borders[1:], strict=False)))
+    progress, events = read(*(data[start:end] for start, end in itertools.pairwise(borders)))
 
     whole, expected = read(data)
     assert events == expected
@@ -256,7 +257,7 @@ def test_a_log_cut_inside_a_character_or_a_line_end_gives_the_same_lines(parts: 
     data = "".join(parts).encode()
     borders = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
 
-    _, events = read(*(log(data[start:end]) for start, end in zip(borders, borders[1:], strict=False)))
+    _, events = read(*(log(data[start:end]) for start, end in itertools.pairwise(borders)))
 
     assert logged(events) == logged(read(log(data))[1])
 

@@ -130,9 +130,9 @@ def test_no_text_can_drive_a_terminal(text: str):
     assert all(char.isprintable() or char == "\t" for char in printable(text))
 
 
-@given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"], exclude_characters="\u00a0"), max_size=20))
+@given(st.text(st.characters(categories=["L", "N", "P", "S"], include_characters=" "), max_size=20))
 def test_a_text_without_control_characters_is_left_as_it_is(text: str):
-    assert printable(text) == text or not text.isprintable()
+    assert printable(text) == text
 
 
 def test_a_tables_columns_are_aligned_and_numbers_stand_right():
@@ -149,11 +149,17 @@ def test_the_summary_names_each_image_with_digest_sizes_budget_cache_and_time():
     text = report_text(make_report(app=built(platforms={"linux/amd64": platform}, budget=budget)))
 
     head, row, last = text.splitlines()
-    assert head.split() == "SERVICE PLATFORM STATUS DIGEST COMPRESSED UNPACKED BUDGET CACHED TIME".split()
-    assert row.split("  ") == [
-        word
-        for word in row.split("  ")
-    ]  # fmt: skip
+    assert head.split() == [
+        "SERVICE",
+        "PLATFORM",
+        "STATUS",
+        "DIGEST",
+        "COMPRESSED",
+        "UNPACKED",
+        "BUDGET",
+        "CACHED",
+        "TIME",
+    ]
     for said in (
         "app",
         "linux/amd64",
@@ -245,7 +251,7 @@ def test_the_plan_is_shown_in_order_with_what_each_service_builds_on():
 
 
 @pytest.mark.parametrize("with_service", [False, True])
-def test_ledger_entries_are_shown_with_time_status_sizes_and_image(with_service: bool):
+def test_ledger_entries_are_shown_with_time_status_sizes_and_image(*, with_service: bool):
     entries = [
         Entry(2, "r2", "2026-01-31T12:00:00.000Z", "app", built()),
         Entry(1, "r1", "2026-01-30T12:00:00.000Z", "app", make_record("failed", error=make_failure())),

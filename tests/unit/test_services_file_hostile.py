@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from buildorch.errors import ServicesFileError
+from buildorch.errors import Problem, ServicesFileError
 from buildorch.services import decode, parse, yaml_nodes
 
 BODY = "version: 1\nproject: shop\nservices: {app: }\n"
@@ -106,13 +106,19 @@ _WORDS = st.sampled_from(
 )  # fmt: skip
 
 
-def refused_or_read(text: str) -> None:
-    """Parse, and let nothing but the one error out."""
+def problems(text: str) -> tuple[Problem, ...] | None:
+    """What is wrong with a text; None for nothing. Nothing but the one error comes out."""
     try:
         parse(text, "f.yaml", variables={"A": "1"})
     except ServicesFileError as error:
-        assert error.problems
-        assert all(problem.line >= 1 and problem.column >= 1 for problem in error.problems)
+        return error.problems
+    return None
+
+
+def refused_or_read(text: str) -> None:
+    found = problems(text)
+    assert found is None or found
+    assert all(problem.line >= 1 and problem.column >= 1 for problem in found or ())
 
 
 @given(st.text())

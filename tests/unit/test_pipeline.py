@@ -1,0 +1,410 @@
+"""Whole runs with a fake engine and a fake buildx: stream, record, ledger, and the three doors to them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from fakes import FakeEngine, Image, install_buildx, make_image, running_engine
+from jsonschema import Draft202012Validator
+
+import buildorch
+from buildorch.errors import EngineUnreachable, LedgerError, UnwritableRecord, UsageError
+from buildorch.events import Event, RunFinished, RunStarted, ServiceFinished, SolveFinished, SolveStarted
+from buildorch.execute import Stop
+from buildorch.ledger import Ledger
+from buildorch.pipeline import BuildRequest, stream
+from buildorch.record import Report, run_schema
+
+DATA = Path(__file__).with_name("data")
+HEAD = "version: 1\nproject: shop\n"
+
+
+@dataclass
+class Sandbox:
+    """A project, an engine that holds one image, and a buildx that says it built that image."""
+
+    root: Path
+    engine: FakeEngine
+    image: Image
+
+    @property
+    def file(self) -> Path:
+        return self.root / "services.yaml"
+
+    @property
+    def record(self) -> Path:
+        return self.root / ".buildorch" / "run.json"
+
+    def services(self, text: str, **behaviours: str) -> None:
+        """The services file, with a folder for each service named and what its build does."""
+        self.file.write_text(f"{HEAD}services:\n{text}")
+        for name, script in behaviours.items():
+            folder = self.root / "services" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "Dockerfile").write_text("FROM scratch\n")
+            (folder / "behave.sh").write_text(script)
+
+    def started(self, name: str) -> bool:
+        return (self.root / "services" / name / "argv.txt").exists()
+
+    def request(self, **options: Any) -> BuildRequest:
+        return BuildRequest(file=self.file, **options)
+
+    def written(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.record.read_text())
+        Draft202012Validator(run_schema()).validate(document)
+        return document
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
+    root = tmp_path / "project"
+    root.mkdir()
+    image = make_image(layers=[b"x" * 1000])
+    install_buildx(tmp_path / "docker", replay=DATA / "executed.rawjson", digest=image.digest)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    with running_engine() as engine:
+        engine.images["any"] = image
+        monkeypatch.setenv("DOCKER_HOST", engine.endpoint)
+        monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+        monkeypatch.setenv("TMPDIR", str(temporary))
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield Sandbox(root, engine, image)
+    assert list(temporary.iterdir()) == [], "a run left files behind"
+
+
+async def events_of(request: BuildRequest, *, stop: Stop | None = None) -> list[Event]:
+    async with stream(request, stop=stop) as events:
+        return [event async for event in events]
+
+
+def report_of(events: list[Event]) -> Report:
+    assert isinstance(events[-1], RunFinished)
+    return events[-1].report
+
+
+def statuses(report: Report) -> dict[str, str]:
+    return {name: record.status for name, record in report.services.items()}
+
+
+@pytest.mark.anyio
+async def test_a_run_is_a_stream_that_ends_with_its_report(sandbox: Sandbox):
+    sandbox.services("  app: {contexts: {b: service:base}}\n  base:\n", app="", base="")
+
+    events = await events_of(sandbox.request())
+
+    assert isinstance(events[0], RunStarted)
+    assert events[0].services == ("base", "app")
+    assert events[0].jobs == 2
+    report = report_of(events)
+    assert (report.exit_code, statuses(report)) == (0, {"base": "built", "app": "built"})
+    for name in ("base", "app"):
+        order = [type(event) for event in events if getattr(event, "service", "") == name]
+        assert order[0] is SolveStarted
+        assert order.index(SolveFinished) < order.index(ServiceFinished)
+
+
+@pytest.mark.anyio
+async def test_the_record_in_the_file_is_the_report_to_the_byte(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+
+    report = report_of(await events_of(sandbox.request()))
+
+    assert sandbox.record.read_text() == report.to_json()
+    assert sandbox.written()["services"]["app"]["digest"] == sandbox.image.digest
+
+
+@pytest.mark.anyio
+async def test_every_record_is_in_the_ledger_before_it_is_announced(sandbox: Sandbox):
+    sandbox.services("  app:\n  web:\n", app="", web="")
+    ledger_file = sandbox.root / ".buildorch" / "ledger.db"
+
+    async with stream(sandbox.request()) as events:
+        async for event in events:
+            if isinstance(event, ServiceFinished):
+                with Ledger(ledger_file) as ledger:
+                    assert event.service in ledger.services()
+
+
+@pytest.mark.anyio
+async def test_the_reason_tells_a_first_build_from_another(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+
+    first = report_of(await events_of(sandbox.request()))
+    second = report_of(await events_of(sandbox.request()))
+
+    assert first.services["app"].reason == "first build"
+    assert second.services["app"].reason == "every run builds"
+
+
+@pytest.mark.anyio
+async def test_a_service_that_fails_is_recorded_beside_the_others(sandbox: Sandbox):
+    failing = f"cat {DATA / 'failed_step.rawjson'} >&2; exit 1"
+    sandbox.services("  bad:\n  app: {contexts: {b: service:bad}}\n  good:\n", bad=failing, app="", good="")
+
+    report = report_of(await events_of(sandbox.request()))
+
+    assert (report.exit_code, statuses(report)) == (1, {"bad": "failed", "good": "built", "app": "blocked"})
+    assert sandbox.written()["services"]["bad"]["error"]["line"] == 3
+
+
+@pytest.mark.anyio
+async def test_a_violated_rule_makes_the_run_exit_with_3(sandbox: Sandbox):
+    sandbox.services("  app: {size: {max: 10}}\n", app="")
+
+    report = report_of(await events_of(sandbox.request()))
+
+    assert (report.exit_code, statuses(report)) == (3, {"app": "built"})
+
+
+@pytest.mark.anyio
+async def test_an_image_that_is_gone_when_it_is_to_be_measured_makes_the_run_exit_with_4(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    sandbox.engine.images.clear()
+
+    report = report_of(await events_of(sandbox.request()))
+
+    assert (report.exit_code, statuses(report)) == (4, {"app": "failed"})
+
+
+@pytest.mark.anyio
+async def test_a_stop_cancels_what_runs_and_still_writes_the_record(sandbox: Sandbox):
+    sandbox.services("  quick:\n  slow:\n", quick="", slow="sleep 60")
+    stop = Stop()
+    events: list[Event] = []
+
+    with anyio.fail_after(10):
+        async with stream(sandbox.request(), stop=stop) as received:
+            async for event in received:
+                events.append(event)
+                if isinstance(event, ServiceFinished) and event.service == "quick":
+                    stop.request(exit_code=143)
+
+    assert (report_of(events).exit_code, statuses(report_of(events))) == (143, {"quick": "built", "slow": "cancelled"})
+    assert sandbox.written()["exit_code"] == 143
+
+
+@pytest.mark.anyio
+async def test_leaving_the_stream_early_still_writes_a_record_of_every_service(sandbox: Sandbox):
+    sandbox.services("  slow:\n  next:\n", slow="sleep 60", next="")
+
+    with anyio.fail_after(10):
+        async with stream(sandbox.request(jobs=1)) as events:
+            async for event in events:
+                if isinstance(event, SolveStarted):
+                    break
+
+    written = sandbox.written()
+    assert written["exit_code"] == 130
+    assert {name: record["status"] for name, record in written["services"].items()} == {
+        "slow": "cancelled",
+        "next": "cancelled",
+    }
+
+
+@pytest.mark.anyio
+async def test_a_record_that_cannot_be_written_is_found_before_anything_is_built(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+
+    with pytest.raises(UnwritableRecord):
+        await events_of(sandbox.request(record=sandbox.root))
+
+    assert not sandbox.started("app")
+
+
+@pytest.mark.anyio
+async def test_a_ledger_that_cannot_be_opened_is_found_before_anything_is_built(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    (sandbox.root / ".buildorch").write_text("in the way")
+
+    with pytest.raises(LedgerError):
+        await events_of(sandbox.request(record=sandbox.root / "run.json"))
+
+    assert not sandbox.started("app")
+
+
+@pytest.mark.anyio
+async def test_an_engine_that_does_not_answer_is_found_before_anything_is_built(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    sandbox.services("  app:\n", app="")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+
+    with pytest.raises(EngineUnreachable):
+        await events_of(sandbox.request())
+
+    assert not sandbox.started("app")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("jobs", [0, -1])
+async def test_less_than_one_build_at_once_is_refused(sandbox: Sandbox, jobs: int):
+    with pytest.raises(UsageError, match="builds at once are not possible"):
+        await events_of(sandbox.request(jobs=jobs))
+
+
+@pytest.mark.anyio
+async def test_two_runs_in_one_project_do_not_get_in_each_others_way(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="sleep 0.05")
+    reports: list[Report] = []
+
+    async def run() -> None:
+        reports.append(report_of(await events_of(sandbox.request())))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(run)
+
+    assert [report.exit_code for report in reports] == [0, 0, 0]
+    assert len({report.run_id for report in reports}) == 3
+
+
+def test_the_plan_needs_no_engine(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    sandbox.services("  app:\n", app="")
+
+    plan = buildorch.make_plan(sandbox.request(overrides=("app.tags=[x]",)))
+
+    assert [solve.references for solve in plan.solves] == [("shop/app:x",)]
+
+
+# --- the three doors
+
+
+def by_call(sandbox: Sandbox) -> dict[str, Any]:
+    report = buildorch.build(sandbox.file)
+    return json.loads(report.to_json())  # type: ignore[no-any-return]
+
+
+def by_call_on_trio(sandbox: Sandbox) -> dict[str, Any]:
+    report = buildorch.build(sandbox.file, backend="trio")
+    return json.loads(report.to_json())  # type: ignore[no-any-return]
+
+
+def by_awaiting(sandbox: Sandbox) -> dict[str, Any]:
+    report = anyio.run(buildorch.build_async, sandbox.request())
+    return json.loads(report.to_json())  # type: ignore[no-any-return]
+
+
+def by_command(sandbox: Sandbox) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-m", "buildorch", "build-all", "-f", str(sandbox.file), "--format", "json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == report["exit_code"]
+    assert "good | built" in done.stderr.replace("  ", " ")
+    return report
+
+
+VOLATILE = {"run_id", "started_at", "finished_at", "duration_s", "reason"}
+
+
+def steady(value: Any) -> Any:
+    """A record without what differs from run to run."""
+    if isinstance(value, dict):
+        return {key: steady(inner) for key, inner in value.items() if key not in VOLATILE}
+    return [steady(inner) for inner in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("door", [by_call_on_trio, by_awaiting, by_command])
+def test_every_door_gives_the_same_record_and_exit_code(sandbox: Sandbox, door: Callable[[Sandbox], dict[str, Any]]):
+    failing = f"cat {DATA / 'failed_step.rawjson'} >&2; exit 1"
+    sandbox.services("  bad:\n  good: {size: {max: 10}}\n", bad=failing, good="")
+
+    assert steady(door(sandbox)) == steady(by_call(sandbox))
+
+
+def test_a_bad_run_raises_where_that_was_asked_for(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="exit 1")
+
+    with pytest.raises(buildorch.BuildFailed) as caught:
+        buildorch.build(sandbox.file).raise_for_status()
+
+    assert caught.value.exit_code == 1
+
+
+# --- signals, through the command
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_the_run_in_good_order(sandbox: Sandbox, number: signal.Signals, code: int):
+    sandbox.services("  slow:\n", slow='echo $$ > "$context/pid"; sleep 60')
+    pid_file = sandbox.root / "services" / "slow" / "pid"
+    command = [sys.executable, "-m", "buildorch", "build-all", "-f", str(sandbox.file), "--progress", "quiet"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 10
+        while not pid_file.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert "1 cancelled in" in out
+    assert sandbox.written()["exit_code"] == code
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid_file.read_text()), 0)
+
+
+@pytest.mark.parametrize(("behaviour", "code"), [("", 0), ("exit 1", 1)])
+def test_a_reader_that_goes_away_does_not_change_what_a_build_exits_with(sandbox: Sandbox, behaviour: str, code: int):
+    sandbox.services("  app:\n", app=behaviour)
+    read, write = os.pipe()
+    os.close(read)
+
+    with os.fdopen(write, "w") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "buildorch", "build-all", "-f", str(sandbox.file), "--progress", "quiet"],
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_a_report_is_made_of_values_only(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+
+    report = buildorch.build(sandbox.file)
+
+    assert dataclasses.asdict(report)["services"]["app"]["status"] == "built"
+
+
+@pytest.mark.parametrize("progress", ["plain", "json"])
+def test_a_reader_of_the_progress_that_goes_away_does_not_end_the_build(sandbox: Sandbox, progress: str):
+    sandbox.services("  app:\n", app="")
+    read, write = os.pipe()
+    os.close(read)
+
+    with os.fdopen(write, "w") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "buildorch", "build-all", "-f", str(sandbox.file), "--progress", progress],
+            stdout=subprocess.PIPE,
+            stderr=pipe,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 0
+    assert "1 built in" in done.stdout
+    assert sandbox.written()["exit_code"] == 0
