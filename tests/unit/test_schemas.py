@@ -16,8 +16,11 @@ from buildorch.errors import ServicesFileError
 SCHEMAS = {"services": services.json_schema, "run": record.run_schema, "events": events.events_schema}
 
 
+_SERVICES = Draft202012Validator(services.json_schema())
+
+
 def valid(document: object) -> bool:
-    return Draft202012Validator(services.json_schema()).is_valid(document)
+    return _SERVICES.is_valid(document)
 
 
 def plain(text: str) -> Any:
@@ -40,7 +43,7 @@ def test_a_schema_is_a_schema(name: str):
 def test_the_repositorys_own_services_files_fit_the_schema_and_the_code(path: str, repository: Path):
     text = (repository / path).read_text("utf-8")
 
-    Draft202012Validator(services.json_schema()).validate(plain(text))
+    _SERVICES.validate(plain(text))
     services.parse(text, path, variables={"BUILDORCH_LOCAL_REGISTRY": "127.0.0.1:5000"})
 
 
