@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -32,26 +33,25 @@ class Row:
 def cold_three(folder: Path) -> Iterator[Row]:
     project = projects.three_services(folder / "three")
     images = [f"tasks/{name}:bench" for name in project.services]
-    pair = measuring.in_turn(
-        lambda: _cold(project, images, measuring.buildorch(project.root)),
-        lambda: _cold(project, images, measuring.bake()),
-        rounds=3,
-    )
-    yield Row("cold, the three services", f"{pair.ratio:.2f} of bake", "1.05", str(pair))
-    measuring.empty_caches(images)
+    commands = {"ours": measuring.buildorch(project.root), "bake": measuring.bake()}
+    times = _cold_times(project, images, commands, rounds=3)
+    yield _against_bake("cold, the three services", "1.05", times["ours"], times["bake"])
 
 
 def cold_fifty(folder: Path) -> Iterator[Row]:
     project = projects.small_services(folder / "fifty", count=50, files=20_000)
     images = [f"bench/{name}:bench" for name in project.services]
-    for label, flags, limit in (("", (), "1.10"), (" without provenance", ("--provenance=false",), "-")):
-        pair = measuring.in_turn(
-            lambda: _cold(project, images, measuring.buildorch(project.root)),
-            lambda flags=flags: _cold(project, images, measuring.bake(*flags)),
-            rounds=5,
-        )
-        yield Row(f"cold, 50 services, 20,000 files; bake{label}", f"{pair.ratio:.2f} of bake", limit, str(pair))
-    measuring.empty_caches(images)
+    commands = {
+        "-j 4": measuring.buildorch(project.root, "-j", "4"),
+        "-j as the engine's CPUs": measuring.buildorch(project.root),
+        "bake": measuring.bake(),
+        "bake without provenance": measuring.bake("--provenance=false"),
+    }
+    times = _cold_times(project, images, commands, rounds=3)
+    for name in ("-j 4", "-j as the engine's CPUs"):
+        yield _against_bake(f"cold, 50 services, 20,000 files, {name}", "1.10", times[name], times["bake"])
+    plain = times["bake without provenance"]
+    yield _against_bake("the same, -j 4, bake without provenance", "-", times["-j 4"], plain)
 
 
 def two_hundred(folder: Path) -> Iterator[Row]:
@@ -99,6 +99,20 @@ CASES: dict[str, Callable[[Path], Iterator[Row]]] = {
     "two-hundred": two_hundred,
     "cold-three": cold_three,
 }
+
+
+def _cold_times(
+    project: projects.Project, images: list[str], commands: dict[str, list[str]], *, rounds: int
+) -> dict[str, tuple[float, ...]]:
+    runs = {name: functools.partial(_cold, project, images, command) for name, command in commands.items()}
+    times = measuring.in_turn(runs, rounds=rounds)
+    measuring.empty_caches(images)
+    return times
+
+
+def _against_bake(work: str, limit: str, ours: tuple[float, ...], theirs: tuple[float, ...]) -> Row:
+    detail = f"{measuring.spread(ours)} against {measuring.spread(theirs)}"
+    return Row(work, f"{measuring.ratio(ours, theirs):.2f} of bake", limit, detail)
 
 
 def _cold(project: projects.Project, images: list[str], command: list[str]) -> float:

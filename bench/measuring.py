@@ -11,8 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 PYTHON = sys.executable
@@ -20,23 +19,8 @@ PYTHON = sys.executable
 ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two commands' times, run in turn."""
-
-    ours: tuple[float, ...]
-    theirs: tuple[float, ...]
-
-    @property
-    def ratio(self) -> float:
-        """The ratio of the medians."""
-        return statistics.median(self.ours) / statistics.median(self.theirs)
-
-    def __str__(self) -> str:
-        return f"{_spread(self.ours)} against {_spread(self.theirs)}"
-
-
-def _spread(times: Sequence[float]) -> str:
+def spread(times: Sequence[float]) -> str:
+    """The median, with the least and the most."""
     return f"{statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"
 
 
@@ -72,13 +56,18 @@ def seconds(command: Sequence[str], *, cwd: Path, check: bool = True) -> float:
     return took
 
 
-def in_turn(ours: Callable[[], float], theirs: Callable[[], float], *, rounds: int) -> Pair:
-    """Both, in turn, the first one changing from round to round."""
-    times: tuple[list[float], list[float]] = ([], [])
+def in_turn(commands: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, tuple[float, ...]]:
+    """Each command's times: all of them in every round, forwards and backwards, so that a drift hits them alike."""
+    times: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(rounds):
-        for side in (0, 1) if number % 2 == 0 else (1, 0):
-            times[side].append((ours, theirs)[side]())
-    return Pair(tuple(times[0]), tuple(times[1]))
+        for name in list(commands) if number % 2 == 0 else reversed(list(commands)):
+            times[name].append(commands[name]())
+    return {name: tuple(found) for name, found in times.items()}
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """The ratio of the medians."""
+    return statistics.median(ours) / statistics.median(theirs)
 
 
 def empty_caches(images: Sequence[str]) -> None:
