@@ -170,14 +170,14 @@ class InternalError(BuildorchError):
 
 
 def first_own(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to show for a group of them: buildorch's own first, then an interrupt, else the group itself."""
-    own = errors.subgroup(BuildorchError) or errors.subgroup(KeyboardInterrupt)
-    while own is not None:
-        found = own.exceptions[0]
-        if not isinstance(found, BaseExceptionGroup):
-            return found
-        own = found
-    return errors
+    """The error to show for a group: the first of buildorch's own, then an interrupt, then whatever is alone in it."""
+    found: BaseException = errors.subgroup(BuildorchError) or errors.subgroup(KeyboardInterrupt) or errors
+    alone = found is errors
+    while isinstance(found, BaseExceptionGroup):
+        if alone and len(found.exceptions) > 1:
+            return errors
+        found = found.exceptions[0]
+    return found
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

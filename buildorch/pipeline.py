@@ -25,7 +25,7 @@ from buildorch import project
 from buildorch.buildx import client
 from buildorch.buildx.solver import BuildxSolver
 from buildorch.engine import Engine
-from buildorch.errors import EXIT_INTERRUPTED, UsageError, first_own
+from buildorch.errors import EXIT_BUG, EXIT_INTERRUPTED, BuildorchError, UsageError, first_own
 from buildorch.events import Event, RunFinished, RunStarted, ServiceFinished, SolveFinished
 from buildorch.execute import Stop, execute, now
 from buildorch.inspection import LayerSizes
@@ -121,7 +121,7 @@ async def stream(request: BuildRequest, *, stop: Stop | None = None) -> AsyncIte
             yield receive
             group.cancel_scope.cancel()
     except BaseExceptionGroup as errors:
-        raise first_own(errors) from errors
+        raise first_own(errors) from None
     finally:
         shutil.rmtree(run.folder, ignore_errors=True)
         run.ledger.close()
@@ -214,10 +214,10 @@ class _Run:
                         await send.send(event)
                         if isinstance(event, SolveFinished):
                             group.start_soon(self._settle, solves[event.service], event, sizes, send)
-            except BaseException:
+            except BaseException as error:
                 # Cancelled from outside, or broken: what is known is recorded before anybody hears of it.
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._close, EXIT_INTERRUPTED)
+                    await anyio.to_thread.run_sync(self._close, _cut_off(error))
                 raise
             report = await anyio.to_thread.run_sync(self._close, None)
             await send.send(RunFinished(at=now(), report=report))
@@ -274,3 +274,11 @@ class _Run:
         self.ledger.finish(report)
         project.write_atomically(self.record, report.to_json())
         return report
+
+
+def _cut_off(error: BaseException) -> int:
+    """The exit code of a run that was broken off: cancelled, failed by an error of buildorch's own, or by a bug."""
+    shown = first_own(error) if isinstance(error, BaseExceptionGroup) else error
+    if isinstance(shown, BuildorchError):
+        return shown.exit_code
+    return EXIT_BUG if isinstance(shown, Exception) else EXIT_INTERRUPTED

@@ -183,8 +183,11 @@ def test_a_wrong_override_exits_with_2(root: Path, called, override: str):
     assert said.err.startswith("error: ")
 
 
-def test_control_characters_in_a_name_do_not_reach_the_terminal(root: Path, called):
-    said = called("build", "\x1b[2Jevil")
+@pytest.mark.parametrize(
+    "arguments", [("build", "\x1b[2Jevil"), ("plan", "-f", "\x1b[2Jevil"), ("plan", "--set", "\x1b[2J.a=b")]
+)
+def test_control_characters_in_an_argument_do_not_reach_the_terminal(root: Path, called, arguments: tuple[str, ...]):
+    said = called(*arguments)
 
     assert said.code == 2
     assert "\x1b" not in said.err

@@ -372,7 +372,7 @@ def _checked(graph: dict[str, list[str]], failing: set[str], jobs: int, *, fail_
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(drawn=_GRAPHS, jobs=st.integers(1, 4), fail_fast=st.booleans())
 def test_in_any_graph_with_any_failures_order_limit_and_blame_hold(
     backend: str, *, drawn: tuple[tuple[set[int], ...], set[int]], jobs: int, fail_fast: bool

@@ -142,8 +142,15 @@ def test_the_first_error_of_buildorchs_own_is_found_inside_of_groups():
     assert errors.first_own(group) is own
 
 
-def test_a_group_without_an_error_of_buildorchs_own_is_given_back():
-    group = BaseExceptionGroup("outer", [ValueError()])
+def test_an_error_that_is_alone_in_its_groups_is_the_one_to_show():
+    alone = ValueError()
+    group = BaseExceptionGroup("outer", [BaseExceptionGroup("inner", [alone])])
+
+    assert errors.first_own(group) is alone
+
+
+def test_a_group_of_several_errors_that_are_not_buildorchs_own_is_given_back():
+    group = BaseExceptionGroup("outer", [ValueError(), KeyError()])
 
     assert errors.first_own(group) is group
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import tracemalloc
@@ -31,6 +32,11 @@ def read(*chunks: bytes) -> tuple[Progress, list[Event]]:
     return progress, [*events, *progress.close()]
 
 
+@functools.cache
+def read_whole(name: str) -> tuple[Progress, list[Event]]:
+    return read(sample(name))
+
+
 def line(**status: Any) -> bytes:
     return json.dumps(status).encode() + b"\n"
 
@@ -57,13 +63,13 @@ def vertex(digest: str = "sha256:a", name: str = "[1/1] RUN x", **more: Any) -> 
     ],
 )
 def test_steps_are_counted_without_from_and_a_copy_link_once(name: str, steps: Steps):
-    progress, _ = read(sample(name))
+    progress, _ = read_whole(name)
 
     assert progress.steps == steps
 
 
 def test_a_base_image_is_known_by_its_short_name_and_digest():
-    progress, _ = read(sample("executed"))
+    progress, _ = read_whole("executed")
 
     assert progress.bases == {
         "python:3.13-slim": "sha256:0782660d1e0b0e80ed04b96e9f7a459e059673e54072fce47a93d1e6a9d4bcff"
@@ -71,13 +77,13 @@ def test_a_base_image_is_known_by_its_short_name_and_digest():
 
 
 def test_what_a_step_prints_comes_as_whole_lines_with_bad_bytes_replaced():
-    _, events = read(sample("executed"))
+    _, events = read_whole("executed")
 
     assert logged(events) == ["one", "two more", "\ufffd\ufffd bytes \x1b[31mred", "err"]
 
 
 def test_a_step_says_where_it_stands_in_its_stage():
-    _, events = read(sample("executed"))
+    _, events = read_whole("executed")
 
     run = next(event for event in events if isinstance(event, StepStarted) and "RUN" in event.name)
     assert (run.step, run.index, run.total) == (True, 3, 3)
@@ -85,14 +91,14 @@ def test_a_step_says_where_it_stands_in_its_stage():
 
 
 def test_what_is_not_an_instruction_is_not_a_step():
-    _, events = read(sample("executed"))
+    _, events = read_whole("executed")
 
     inner = {event.name for event in events if isinstance(event, StepStarted) and not event.step}
     assert {"[internal] load build context", "exporting to image"} <= inner
 
 
 def test_every_vertex_that_starts_is_finished_with_its_duration():
-    _, events = read(sample("executed"))
+    _, events = read_whole("executed")
 
     started = {event.vertex for event in events if isinstance(event, StepStarted)}
     finished = {event.vertex: event for event in events if isinstance(event, StepFinished)}
@@ -102,7 +108,7 @@ def test_every_vertex_that_starts_is_finished_with_its_duration():
 
 
 def test_a_cached_step_is_said_to_be_cached():
-    _, events = read(sample("cached"))
+    _, events = read_whole("cached")
 
     steps = [event for event in events if isinstance(event, StepFinished) and event.step and "FROM" not in event.name]
     assert len(steps) == 4
@@ -120,14 +126,14 @@ def test_a_build_check_speaks_once_with_its_line_and_its_page():
 
 
 def test_moved_bytes_are_told_per_item():
-    _, events = read(sample("executed"))
+    _, events = read_whole("executed")
 
     moved = [event for event in events if isinstance(event, StepProgress) and event.item == "transferring context:"]
     assert [event.current for event in moved] == [2, 28, 39]
 
 
 def test_a_failure_is_known_by_its_vertex_its_last_20_lines_and_its_dockerfile_line():
-    progress, events = read(sample("failed_step"))
+    progress, events = read_whole("failed_step")
 
     assert progress.failed is not None
     assert progress.failed.stage == "deps"
@@ -241,7 +247,7 @@ def test_the_chunks_borders_do_not_change_the_events(name: str, cuts: list[int])
 
     progress, events = read(*(data[start:end] for start, end in itertools.pairwise(borders)))
 
-    whole, expected = read(data)
+    whole, expected = read_whole(name)
     assert events == expected
     assert (progress.steps, progress.message, progress.excerpt) == (whole.steps, whole.message, whole.excerpt)
 
