@@ -23,6 +23,7 @@ from buildorch.record import ServiceRecord, service_record_from_json, to_plain
 if TYPE_CHECKING:
     from buildorch.record import Report
 
+FILE_NAME = "ledger.db"
 VERSION = 1
 _SCHEMA = """
 CREATE TABLE runs (

@@ -29,6 +29,7 @@ from buildorch.errors import EXIT_BUG, EXIT_INTERRUPTED, BuildorchError, UsageEr
 from buildorch.events import Event, RunFinished, RunStarted, ServiceFinished, SolveFinished
 from buildorch.execute import Stop, execute, now
 from buildorch.inspection import LayerSizes
+from buildorch.ledger import FILE_NAME as LEDGER_FILE
 from buildorch.ledger import Ledger
 from buildorch.plan import Output, Plan, Revision, Selection, Solve, resolve
 from buildorch.record import EngineFacts, Failure, FailureKind, GitFacts, Report, ServiceRecord
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
     from buildorch.execute import Solver
 
-LEDGER, RECORD = "ledger.db", "run.json"
+RECORD = "run.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,7 @@ def _prepare(request: BuildRequest, stop: Stop) -> _Run:
     project.require_writable(record)
     buildx = client.find_buildx()
     engine = Engine.at(client.find_endpoint())
-    ledger = Ledger(planned.project.state / LEDGER)
+    ledger = Ledger(planned.project.state / LEDGER_FILE)
     try:
         facts = engine.facts(_buildx_version(buildx, ledger))
         client.require_builders({solve.builder for solve in planned.plan.solves if solve.builder})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from buildorch.context.listing import STATE_FOLDER
 from buildorch.errors import Problem, ServicesFileError, UnwritableRecord, UsageError
 from buildorch.plan import Plan, Revision, Solve
 from buildorch.services import Override, Places, ServicesFile, decode, examine
@@ -19,8 +20,6 @@ from buildorch.services.yaml_nodes import MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-STATE_FOLDER = ".buildorch"
 
 
 @dataclass(frozen=True, slots=True)

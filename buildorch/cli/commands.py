@@ -194,9 +194,10 @@ def schema(which: str) -> None:
 
 
 def _ledger(file: Path) -> Any:  # noqa: ANN401 - a Ledger, imported below
-    from buildorch.ledger import Ledger  # noqa: PLC0415
+    from buildorch.context.listing import STATE_FOLDER  # noqa: PLC0415
+    from buildorch.ledger import FILE_NAME, Ledger  # noqa: PLC0415
 
-    path = file.resolve().parent / ".buildorch" / "ledger.db"
+    path = file.resolve().parent / STATE_FOLDER / FILE_NAME
     if not path.exists():
         raise LedgerError(
             f"there is no ledger at {path}", hint="build something first, or name the services file with -f"
