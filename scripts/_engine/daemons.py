@@ -106,6 +106,9 @@ def dockerd_config(engine: Engine, state: dict[str, Any], *, mtu: int) -> dict[s
         "bridge": engine.bridge,
         "default-address-pools": [{"base": str(for_networks), "size": 24}],
         "mtu": mtu,
+        # One lost datagram must not fail a step: the two questions for an address leave from two ports (behind NAT one
+        # of two on one port can get lost: resolv.conf(5), single-request-reopen), and each is asked again.
+        "dns-opts": ["single-request-reopen", "timeout:3", "attempts:4"],
         "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": str(mtu)}},
         # A dockerd that has these on deletes the chains of every other dockerd on the machine when it starts.
         "iptables": False,
