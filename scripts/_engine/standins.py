@@ -37,7 +37,6 @@ PYTHON = REPOSITORY / ".venv" / "bin" / "python"
 SERVICES_FILE = rootfs.BASES / "services.yaml"
 RECORD = REPOSITORY / ".buildorch" / "bases.json"
 TAGS = {"library/debian": "trixie-slim", "library/python": "3.13-slim", "library/node": "20-alpine"}
-BUILD_ATTEMPTS = 2
 EXIT_BUILD_FAILED = 1
 LABEL = "io.buildorch.stand-in"
 MADE_FROM = "made-from-"
@@ -145,16 +144,20 @@ def _build(mirror: Mirror, made_from: str) -> None:
     rootfs.prepare()
     RECORD.parent.mkdir(exist_ok=True)
     command = [str(PYTHON), "-m", "buildorch", "build-all", "-f", str(SERVICES_FILE), "--push", "--record", str(RECORD)]
-    environment = dict(os.environ, BUILDORCH_LOCAL_REGISTRY=mirror.address)
-    for attempt in range(1, BUILD_ATTEMPTS + 1):
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=sys.stderr, check=False)
-        if done.returncode != EXIT_BUILD_FAILED or attempt == BUILD_ATTEMPTS:
-            break
+    exit_code = _run(command, mirror)
+    if exit_code == EXIT_BUILD_FAILED:
         say("the stand-ins were not built; trying once more, as package registries have their bad moments")
-    if done.returncode:
-        raise EngineError("the stand-ins for base images were not built", exit_code=done.returncode)
+        exit_code = _run(command, mirror)
+    if exit_code:
+        raise EngineError("the stand-ins for base images were not built", exit_code=exit_code)
     for repository, tag in TAGS.items():
         mirror.tag(repository, tag, made_from)
+
+
+def _run(command: list[str], mirror: Mirror) -> int:
+    """The exit code of a build into the mirror; what it prints goes to stderr."""
+    environment = dict(os.environ, BUILDORCH_LOCAL_REGISTRY=mirror.address)
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, stdout=sys.stderr, check=False).returncode
 
 
 def _forget(mirror: Mirror) -> None:

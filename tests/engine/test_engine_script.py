@@ -383,6 +383,18 @@ def test_each_store_builds_and_runs_an_image(
     assert docker("run", "--rm", make_image(tmp_path), "bash", "-c", f"echo {store}") == store
 
 
+def test_a_step_asks_for_names_again_and_from_another_port_each_time(up: Callable[..., None], tmp_path: Path) -> None:
+    up()
+    image = make_image(tmp_path, "cat")
+    step = 'RUN ["bash", "-c", "cat /etc/resolv.conf > /seen"]'
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\n{step}\n")
+
+    docker("buildx", "build", "--quiet", "--load", "--tag=t/seen", str(tmp_path))
+
+    [options] = re.findall(r"^options (.*)$", docker("run", "--rm", "t/seen", "cat", "/seen"), re.MULTILINE)
+    assert {"single-request-reopen", "timeout:3", "attempts:4"} <= set(options.split())
+
+
 def test_a_container_answers_on_its_published_port_and_by_name_on_its_own_network(
     up: Callable[..., None], tmp_path: Path
 ) -> None:

@@ -255,6 +255,31 @@ def test_stand_ins_that_could_not_be_built_are_the_end_with_the_builds_exit_code
 
 
 @pytest.mark.engine
+def test_stand_ins_that_were_not_built_at_first_are_built_a_second_time(clone: Path, buildable: dict[str, str]) -> None:
+    fails_at_first = 'if [ ! -e "$CALLS" ]; then echo first >>"$CALLS"; exit 1; fi\n'
+    write_program(clone / ".venv" / "bin" / "python", BUILDORCH.replace("set -eu\n", f"set -eu\n{fails_at_first}"))
+
+    done = with_engine("--bases", "echo", "ran", clone=clone, env=buildable)
+
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+    assert "trying once more" in done.stderr
+    assert len(calls(clone)) == 2
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("exit_code", "tries"), [(1, 2), (2, 1), (4, 1)])
+def test_only_a_failed_build_of_the_stand_ins_is_tried_again_and_only_once(
+    clone: Path, buildable: dict[str, str], exit_code: int, tries: int
+) -> None:
+    write_program(clone / ".venv" / "bin" / "python", f'#!/bin/sh\necho called >>"$CALLS"\nexit {exit_code}\n')
+
+    done = with_engine("--bases", "true", clone=clone, env=buildable)
+
+    assert done.returncode == exit_code
+    assert len(calls(clone)) == tries
+
+
+@pytest.mark.engine
 def test_once_the_hub_answers_stand_ins_go_and_others_images_stay(
     clone: Path,
     buildable: dict[str, str],
