@@ -41,6 +41,10 @@ test: $(VENV)/.dev ## Run every test, with a real engine
 test-unit: $(VENV)/.dev ## Run the tests that need no engine
 	@$(BIN)/python -m pytest -m 'not engine' $(ARGS)
 
+.PHONY: soak
+soak: $(VENV)/.dev ## Run the long proofs, counts and seeds printed
+	@BUILDORCH_SOAK=1 scripts/with-engine --bases $(BIN)/python -m pytest -s tests/engine/test_skip_proof.py tests/engine/test_contexts_cannot_lie.py $(ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, types and import rules
 	$(BIN)/ruff check .

@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import datetime
 import functools
+import os
+import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import measuring, projects
+from bench import measuring, plots, projects
 
+PLOT = projects.REPOSITORY / "docs" / "images" / "growth.svg"
 PAGE = projects.REPOSITORY / "docs" / "performance.md"
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 
@@ -92,12 +96,84 @@ def memory(folder: Path) -> Iterator[Row]:
     measuring.empty_caches([f"bench/{name}:bench" for name in project.services])
 
 
+def unchanged_three(folder: Path) -> Iterator[Row]:
+    project = projects.three_services(folder / "unchanged-three")
+    images = [f"tasks/{name}:bench" for name in project.services]
+    commands = {"ours": measuring.buildorch(project.root), "bake": measuring.bake()}
+    times = _warm_times(project, commands, rounds=11)
+    measuring.remove_images(images)
+    yield _against_bake("nothing changed, the three services", "0.50", times["ours"], times["bake"])
+
+
+def unchanged_fifty(folder: Path) -> Iterator[Row]:
+    project = projects.small_services(folder / "unchanged-fifty", count=50, files=20_000)
+    images = [f"bench/{name}:bench" for name in project.services]
+    commands = {"ours": measuring.buildorch(project.root), "bake": measuring.bake()}
+    times = _warm_times(project, commands, rounds=5)
+    started = measuring.docker_processes(commands["ours"], cwd=project.root, folder=folder / "counting")
+    row = _against_bake("nothing changed, 50 services, 20,000 files", "0.10", times["ours"], times["bake"])
+    yield Row(row.work, row.measured, row.limit, f"{row.detail}; {started} docker processes started")
+
+    changing = {name: functools.partial(_after_an_edit, project, command) for name, command in commands.items()}
+    edited = measuring.in_turn(changing, rounds=5)
+    yield _against_bake("one of the 50 changed", "0.20", edited["ours"], edited["bake"])
+    measuring.remove_images(images)
+
+
+def unchanged_registry(folder: Path) -> Iterator[Row]:
+    address = os.environ.get("BUILDORCH_LOCAL_REGISTRY")
+    if not address:
+        yield Row(
+            "nothing changed, 50 services, in a registry", "not measured", "0.06", "there is no loopback registry"
+        )
+        return
+    project = projects.small_services(
+        folder / "unchanged-registry", count=50, files=20_000, registry=f"{address}/bench-{os.getpid()}"
+    )
+    commands = {"ours": measuring.buildorch(project.root, "--push"), "bake": measuring.bake("--push")}
+    times = _warm_times(project, commands, rounds=5)
+    yield _against_bake("nothing changed, 50 services, in a registry", "0.06", times["ours"], times["bake"])
+    measuring.empty_caches([])
+
+
+def growth(folder: Path) -> Iterator[Row]:
+    points: dict[int, float] = {}
+    bake = ()
+    for count in (50, 100, 150, 200):
+        project = projects.small_services(folder / f"growth-{count}", count=count, files=count * 500)
+        images = [f"bench/{name}:bench" for name in project.services]
+        ours = measuring.buildorch(project.root)
+        measuring.settle(ours, cwd=project.root)
+        points[count] = statistics.median(measuring.seconds(ours, cwd=project.root) for _ in range(5))
+        if count == 50:
+            measuring.settle(measuring.bake(), cwd=project.root)
+            bake = tuple(measuring.seconds(measuring.bake(), cwd=project.root) for _ in range(5))
+        if count == 200:
+            peak = measuring.peak_kilobytes_of(ours, cwd=project.root) / 1024
+        measuring.remove_images(images)
+    measuring.empty_caches([])
+    for_fifty = statistics.median(bake)
+    yield Row(
+        "nothing changed, 200 services, 100,000 files, against bake for 50 of them",
+        f"{points[200] / for_fifty:.2f} of bake",
+        "0.50",
+        f"{points[200]:.2f} s against {for_fifty:.2f} s; peak memory {peak:.0f} MB of 200 MB",
+    )
+    said = ", ".join(f"{count}: {took:.2f} s" for count, took in points.items())
+    yield Row("growth, 50 to 200 services", f"x{points[200] / points[50]:.1f}", "x4", said)
+    plots.growth(points, PLOT)
+
+
 CASES: dict[str, Callable[[Path], Iterator[Row]]] = {
     "start-up": start_up,
     "memory": memory,
     "cold-fifty": cold_fifty,
     "two-hundred": two_hundred,
     "cold-three": cold_three,
+    "unchanged-three": unchanged_three,
+    "unchanged-fifty": unchanged_fifty,
+    "unchanged-registry": unchanged_registry,
+    "growth": growth,
 }
 
 
@@ -108,6 +184,22 @@ def _cold_times(
     times = measuring.in_turn(runs, rounds=rounds)
     measuring.empty_caches(images)
     return times
+
+
+def _warm_times(
+    project: projects.Project, commands: dict[str, list[str]], *, rounds: int
+) -> dict[str, tuple[float, ...]]:
+    """Each command's times once all of them have built."""
+    for command in commands.values():
+        measuring.settle(command, cwd=project.root)
+    runs = {name: functools.partial(measuring.seconds, command, cwd=project.root) for name, command in commands.items()}
+    return measuring.in_turn(runs, rounds=rounds)
+
+
+def _after_an_edit(project: projects.Project, command: list[str]) -> float:
+    file = project.root / "services" / project.services[7] / "src" / "module_00" / "file_0000.txt"
+    file.write_text(f"{time.time_ns()}\n")
+    return measuring.seconds(command, cwd=project.root)
 
 
 def _against_bake(work: str, limit: str, ours: tuple[float, ...], theirs: tuple[float, ...]) -> Row:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -74,6 +76,55 @@ def empty_caches(images: Sequence[str]) -> None:
     """No build cache, no cache mount, no context mirror, none of these images."""
     subprocess.run(["docker", "image", "rm", "--force", *images], capture_output=True, check=False)
     subprocess.run(["docker", "builder", "prune", "--all", "--force"], capture_output=True, check=True)
+
+
+def remove_images(images: Sequence[str]) -> None:
+    """Remove images and leave the caches."""
+    subprocess.run(["docker", "image", "rm", "--force", *images], capture_output=True, check=False)
+
+
+def settle(command: Sequence[str], *, cwd: Path) -> None:
+    """Run twice, more than two seconds apart: everything is built, and no file is too fresh to be trusted."""
+    seconds(command, cwd=cwd)
+    time.sleep(2.5)
+    seconds(command, cwd=cwd)
+
+
+def docker_processes(command: Sequence[str], *, cwd: Path, folder: Path) -> int:
+    """How many docker clients and plugins a command starts: each is put behind a script that takes note."""
+    plugin = subprocess.run(
+        ["docker", "info", "--format", '{{range .ClientInfo.Plugins}}{{if eq .Name "buildx"}}{{.Path}}{{end}}{{end}}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    log = folder / "started"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    docker = shutil.which("docker")
+    for script, real in ((folder / "bin" / "docker", docker), (folder / "cli-plugins" / "docker-buildx", plugin)):
+        script.parent.mkdir()
+        script.write_text(f'#!/bin/sh\necho "$0" >> {shlex.quote(str(log))}\nexec {shlex.quote(str(real))} "$@"\n')
+        script.chmod(0o755)
+    environ = {**ENVIRON, "PATH": f"{folder / 'bin'}:{ENVIRON['PATH']}", "DOCKER_CONFIG": str(folder)}
+    subprocess.run(command, cwd=cwd, env=environ, capture_output=True, check=True)
+    # Another plugin, by its path and time, has its version asked for once.
+    log.write_text("")
+    subprocess.run(command, cwd=cwd, env=environ, capture_output=True, check=True)
+    return len(log.read_text().splitlines())
+
+
+def peak_kilobytes_of(command: Sequence[str], *, cwd: Path) -> int:
+    """The peak memory of a command's own process."""
+    code = (
+        "import resource, subprocess, sys\n"
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)\n"
+        "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [PYTHON, "-c", code, *command], capture_output=True, text=True, check=True, cwd=cwd, env=ENVIRON
+    )
+    return int(done.stdout)
 
 
 def peak_kilobytes(root: Path, *, jobs: int) -> int:

@@ -30,7 +30,7 @@ def three_services(root: Path) -> Project:
     return _project(root, "tasks", names, services=text, copy=REPOSITORY / "services")
 
 
-def small_services(root: Path, *, count: int, files: int) -> Project:
+def small_services(root: Path, *, count: int, files: int, registry: str = "") -> Project:
     """Services that copy their own files onto nothing: what a builder itself costs, without any step's work."""
     chance = random.Random(20260101)  # noqa: S311 - the same files in every run
     names = tuple(f"service-{number:03}" for number in range(count))
@@ -43,8 +43,9 @@ def small_services(root: Path, *, count: int, files: int) -> Project:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(chance.randbytes(chance.randrange(200, 3000)))
     entries = "".join(f"  {name}: {{}}\n" for name in names)
-    text = f"version: 1\nproject: bench\ndefaults: {{tags: [bench]}}\nservices:\n{entries}"
-    return _project(root, "bench", names, services=text, copy=None)
+    defaults = f"{{tags: [bench], registry: {registry!r}}}"
+    text = f"version: 1\nproject: bench\ndefaults: {defaults}\nservices:\n{entries}"
+    return _project(root, f"{registry}/bench" if registry else "bench", names, services=text, copy=None)
 
 
 def _project(root: Path, name: str, services_names: tuple[str, ...], *, services: str, copy: Path | None) -> Project:
@@ -57,7 +58,7 @@ def _project(root: Path, name: str, services_names: tuple[str, ...], *, services
             "context": f"services/{service}",
             "tags": [f"{name}/{service}:bench"],
             "platforms": ["linux/amd64"],
-            "output": ["type=docker"],
+            **({} if "/" in name else {"output": ["type=docker"]}),
         }
         for service in services_names
     }

@@ -77,13 +77,9 @@ __all__ = [
 if not TYPE_CHECKING:  # a type checker would take every name for one that is there
 
     def __getattr__(name: str) -> object:
-        home = _HOMES.get(name)
-        if home is None:
-            raise AttributeError(f"module 'buildorch' has no attribute {name!r}")
-        from importlib import import_module  # noqa: PLC0415 - and this too
+        from buildorch.lazy import names_of  # noqa: PLC0415 - and this too
 
-        value = globals()[name] = getattr(import_module(f"buildorch.{home}"), name)
-        return value
+        return names_of(__name__, _HOMES)(name)
 
 
 def __dir__() -> list[str]:

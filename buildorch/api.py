@@ -32,6 +32,8 @@ def build(
     platforms: Iterable[str] = (),
     builder: str | None = None,
     no_cache: bool = False,
+    force: bool = False,
+    frozen: bool = False,
     fail_fast: bool = False,
     overrides: Iterable[str] = (),
     record: str | os.PathLike[str] | None = None,
@@ -47,6 +49,8 @@ def build(
         platforms: in place of the services' own.
         builder: in place of the services' own.
         no_cache: whether every step is executed again.
+        force: whether what did not change is built too.
+        frozen: whether base images come from buildorch.lock alone.
         fail_fast: whether the first failure cancels the rest.
         overrides: `SERVICE.KEY=VALUE`, over the services file.
         record: where the run record goes; `.buildorch/run.json` beside the services file by default.
@@ -65,6 +69,8 @@ def build(
         platforms=tuple(platforms),
         builder=builder,
         no_cache=no_cache,
+        force=force,
+        frozen=frozen,
         fail_fast=fail_fast,
         overrides=tuple(overrides),
         record=Path(record) if record is not None else None,

@@ -11,9 +11,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from buildorch.record import EngineFacts, Failure, Report, ServiceRecord, Solved, with_every_field_required
+
+
+def now() -> str:
+    """This moment in UTC, RFC 3339, with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,12 +11,11 @@ from __future__ import annotations
 import random
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
-from buildorch.events import Event, SolveFinished, SolveRetried, SolveStarted
+from buildorch.events import Event, SolveFinished, SolveRetried, SolveStarted, now
 from buildorch.record import Failure, FailureKind, Solved
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ async def execute(
     fail_fast: bool = False,
     stop: Stop | None = None,
     reasons: Mapping[str, str] | None = None,
+    solved: Mapping[str, Solved] | None = None,
 ) -> AsyncIterator[ObjectReceiveStream[Event]]:
     """Build everything in the plan.
 
@@ -82,6 +82,7 @@ async def execute(
         fail_fast: whether the first failure cancels the rest; else only what builds on it is blocked.
         stop: asks for an early end from outside.
         reasons: service -> why it is built.
+        solved: services outside the plan that others build on -> their images.
 
     Yields:
         A stream that ends once every service has its `SolveFinished`. Leaving the block early cancels what runs.
@@ -92,7 +93,8 @@ async def execute(
     if jobs < 1:
         raise ValueError(f"{jobs} solves at once are not possible")
     send, receive = anyio.create_memory_object_stream[Event](BUFFER)
-    run = _Run(plan, solver, jobs, fail_fast, stop or Stop(), reasons or {})
+    there = dict(solved or {})
+    run = _Run(plan, solver, jobs, fail_fast, stop or Stop(), reasons or {}, ended=set(there), solved=there)
     async with receive, anyio.create_task_group() as group:
         group.start_soon(run.drive, send)
         yield receive
@@ -202,11 +204,6 @@ class _Run:
             outcome = await self.solver.solve(solve, self.solved, send)
             group.cancel_scope.cancel()
         return _cancelled() if isinstance(outcome, Failure) and self.stop.requested else outcome
-
-
-def now() -> str:
-    """This moment in UTC, RFC 3339, with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _unstarted(solve: Solve, failure: Failure) -> SolveFinished:

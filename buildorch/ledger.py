@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from buildorch.record import Report
 
 FILE_NAME = "ledger.db"
-VERSION = 1
-_SCHEMA = """
+_SCHEMAS = (
+    """
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY, sequence INTEGER UNIQUE NOT NULL, project TEXT NOT NULL, started_at TEXT NOT NULL,
     exit_code INTEGER, duration_s REAL
@@ -37,7 +37,14 @@ CREATE TABLE records (
 CREATE INDEX records_by_service ON records (service, sequence);
 CREATE TABLE layers (diff_id TEXT PRIMARY KEY, unpacked_bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-"""
+""",
+    """
+CREATE TABLE snapshots (service TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX images_by_service ON records (service, sequence) WHERE digest IS NOT NULL;
+""",
+)
+"""What each version adds to the one before."""
+VERSION = len(_SCHEMAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +106,19 @@ class Ledger:
             (run_id, project, started_at),
         )
 
-    def commit(self, run_id: str, service: str, record: ServiceRecord) -> None:
-        """Make one service's record durable; it may be announced once this returns."""
-        self._write(
-            "INSERT INTO records (run_id, service, status, digest, record) VALUES (?, ?, ?, ?, ?)",
-            (run_id, service, record.status, record.digest, json.dumps(to_plain(record), ensure_ascii=False)),
-        )
+    def commit(self, run_id: str, service: str, record: ServiceRecord, *, snapshot: bytes | None = None) -> None:
+        """Make one record durable, with what `explain` needs of its inputs; it may be announced once this returns.
+
+        A service has one snapshot, that of its last image: nothing else is compared with.
+        """
+        statements = [_insert(run_id, service, record)]
+        if snapshot is not None:
+            statements.append(("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", (service, snapshot)))
+        self._write_all(statements)
+
+    def commit_all(self, run_id: str, records: Mapping[str, ServiceRecord]) -> None:
+        """Make the records of several services durable, all or none: one wait for the disk instead of many."""
+        self._write_all([_insert(run_id, service, record) for service, record in records.items()])
 
     def finish(self, report: Report) -> None:
         """Note how a run ended."""
@@ -133,6 +147,20 @@ class Ledger:
         """Every service that has a record."""
         return [str(row[0]) for row in self._read("SELECT DISTINCT service FROM records ORDER BY service", ())]
 
+    def images(self) -> dict[str, ServiceRecord]:
+        """Each service's last record that has an image: what a skip would rest on."""
+        rows = self._entries(
+            "SELECT max(r.sequence), r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "
+            "WHERE digest IS NOT NULL GROUP BY service",
+            (),
+        )
+        return {entry.service: entry.record for entry in rows}
+
+    def snapshot(self, service: str) -> bytes | None:
+        """What was kept of the inputs of a service's last image."""
+        rows = self._read("SELECT snapshot FROM snapshots WHERE service = ?", (service,))
+        return bytes(rows[0][0]) if rows and isinstance(rows[0][0], bytes) else None
+
     @property
     def layer_sizes(self) -> MutableMapping[str, int]:
         """diff_id -> unpacked bytes, for every layer ever unpacked."""
@@ -159,16 +187,31 @@ class Ledger:
         # Two processes may meet here: the second finds the tables made once the first has let go of the lock.
         self._db.execute("BEGIN IMMEDIATE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
+        for script in _SCHEMAS[version:]:
+            for statement in script.split(";"):
                 self._db.execute(statement)
-            self._db.execute(f"PRAGMA user_version={VERSION}")
+        self._db.execute(f"PRAGMA user_version={VERSION}")
         self._db.execute("COMMIT")
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        self._write_all([(statement, values)])
+
+    def _write_all(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:
+        """All of them or none, durable once this returns."""
         try:
             with self._turn:
-                self._db.execute(statement, values)
+                if len(statements) == 1:
+                    self._db.execute(*statements[0])
+                    return
+                self._db.execute("BEGIN IMMEDIATE")
+                try:
+                    for statement, values in statements:
+                        self._db.execute(statement, values)
+                    self._db.execute("COMMIT")
+                except BaseException:
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+                    raise
         except sqlite3.Error as error:
             raise LedgerError(f"the ledger {self.path} cannot be written: {error}", hint="is the disk full?") from None
 
@@ -191,6 +234,13 @@ class Ledger:
                 ) from None
             entries.append(Entry(int(str(sequence)), str(run_id), str(started_at), str(service), parsed))
         return entries
+
+
+def _insert(run_id: str, service: str, record: ServiceRecord) -> tuple[str, tuple[object, ...]]:
+    return (
+        "INSERT INTO records (run_id, service, status, digest, record) VALUES (?, ?, ?, ?, ?)",
+        (run_id, service, record.status, record.digest, json.dumps(to_plain(record), ensure_ascii=False)),
+    )
 
 
 class _LayerSizes(MutableMapping[str, int]):

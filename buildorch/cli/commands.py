@@ -45,9 +45,15 @@ _FORMAT = click.option(
 )
 
 
+_FORCE = click.option("--force", is_flag=True, help="Build also what did not change.")
+_FROZEN = click.option("--frozen", is_flag=True, help="Take base images from buildorch.lock alone.")
+
+
 def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what a plan holds."""
     for option in (
+        _FROZEN,
+        _FORCE,
         click.option("--no-cache", is_flag=True, help="Execute every step again."),
         click.option("--platform", "platforms", multiple=True, help="Build for this platform; may be repeated."),
         click.option("--builder", help="The buildx builder to use."),
@@ -142,7 +148,7 @@ def _build(
 
 
 def _request(services: tuple[str, ...], **options: Any) -> Any:  # noqa: ANN401 - a BuildRequest, imported below
-    from buildorch.pipeline import BuildRequest  # noqa: PLC0415
+    from buildorch.preparing import BuildRequest  # noqa: PLC0415
 
     return BuildRequest(services=services, **options)
 
@@ -152,12 +158,21 @@ def _request(services: tuple[str, ...], **options: Any) -> Any:  # noqa: ANN401 
 @_selecting
 @_FORMAT
 def plan_command(services: tuple[str, ...], output_format: str, **options: Any) -> None:  # noqa: ANN401
-    """Show what would be built, in which order; needs no engine."""
-    from buildorch import pipeline  # noqa: PLC0415
-    from buildorch.report.text import plan_text  # noqa: PLC0415
+    """Show what would be built, in which order, and why; builds nothing, and needs no engine for the order."""
+    from buildorch.cli.planning import show_plan  # noqa: PLC0415
 
-    planned = pipeline.plan(_request(services, **options))
-    click.echo(_dumps(planned.plan.to_json()) if output_format == "json" else plan_text(planned.plan))
+    show_plan(_request(services, **options), output_format=output_format)
+
+
+@app.command("explain", epilog="Example: buildorch explain backend")
+@click.argument("services", nargs=-1, required=True)
+@_selecting
+@_FORMAT
+def explain(services: tuple[str, ...], output_format: str, **options: Any) -> None:  # noqa: ANN401
+    """Name every input of a service that is not what it was when its image was built."""
+    from buildorch.cli.planning import show_changes  # noqa: PLC0415
+
+    show_changes(_request(services, **options), output_format=output_format)
 
 
 @app.command("show", epilog="Example: buildorch show --format json")
@@ -181,6 +196,19 @@ def history(service: str, limit: int, file: Path, output_format: str) -> None:
         if service not in known:
             raise UnknownService(service, known=known)
         _entries(ledger.history(service, limit=limit), output_format, with_service=False)
+
+
+@app.command("lock", epilog="Example: buildorch lock --update python:3.13-slim")
+@click.argument("references", metavar="[REF]...", nargs=-1)
+@click.option("--update", is_flag=True, help="Resolve again: the named images, or all.")
+@click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file does not fit the Dockerfiles.")
+@_FILE
+@_FORMAT
+def lock(references: tuple[str, ...], file: Path, output_format: str, **options: bool) -> int:
+    """Write buildorch.lock: the digest that each base image is built from."""
+    from buildorch.cli import locking  # noqa: PLC0415 - only a lock asks registries
+
+    return locking.run(file, references, output_format=output_format, **options)
 
 
 @app.command("schema", epilog="Example: buildorch schema > services.schema.json")

@@ -15,11 +15,10 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
-from buildorch.context.ignore import IgnoreRules
-from buildorch.context.listing import Entry, entries, rules_for
+from buildorch.context.listing import state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from pathlib import Path
 
     from buildorch.plan import Folder
@@ -52,25 +51,4 @@ def aliases(into: Path, *, service: str, folders: Iterable[Folder]) -> dict[Path
 
 def stamp(folder: Folder) -> str:
     """A digest over the path, inode, mode, size, mtime and ctime of all that a build reads; one lstat a file."""
-    state = hashlib.blake2b(digest_size=16)
-    for entry in _read(folder):
-        state.update(f"{entry.path}\0{entry.identity}\n".encode(errors="surrogateescape"))
-    return state.hexdigest()
-
-
-def _read(folder: Folder) -> Iterator[Entry]:
-    if not folder.only:
-        yield from entries(folder.path, _rules(folder))
-        return
-    for name in folder.only:
-        try:
-            yield Entry(name, (folder.path / name).lstat())
-        except OSError:
-            continue
-
-
-def _rules(folder: Folder) -> IgnoreRules:
-    try:
-        return rules_for(folder.path, folder.dockerfile)
-    except (OSError, ValueError):
-        return IgnoreRules()  # BuildKit will not take such an ignore file, and says why
+    return state(folder).stamp

@@ -1,6 +1,6 @@
 """Which files of a context BuildKit is given: the rules of .dockerignore, as BuildKit applies them.
 
-In: the bytes of an ignore file. Out: `IgnoreRules`. Touches nothing.
+In: the bytes of an ignore file. Out: `IgnoreRules`, or the `Verdicts` they came to before. Touches nothing.
 
 Matching is e2b-dockerfile-utils', a port of moby/patternmatcher; reading the file is here, as moby's
 `ignorefile.ReadAll` does it (byte order mark, CRLF, cleaning), since the library takes patterns. Where a file holds
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from e2b_dockerfile_utils import PatternMatcher
 
+MATCHER = "e2b-dockerfile-utils 0.1.1"
+"""Whose verdicts these are: remembered verdicts hold for this version of the library only."""
 _BOM = b"\xef\xbb\xbf"
 _DISPUTED = re.compile(r"\[[^\]]*(\[|&&|--|\|\||~~)|\\[A-Za-z0-9]")
 """In a bracket, what Python's regular expressions may come to read as set operations; and an escaped letter or digit,
@@ -30,6 +32,13 @@ class IgnoreRules:
 
     matcher: PatternMatcher | None = None
     """None where nothing is left out."""
+    disputed: bool = False
+    """Nothing is left out because it is not known what BuildKit leaves out: the rules themselves count."""
+
+    @property
+    def leave_out_nothing(self) -> bool:
+        """Whether no path has to be asked about."""
+        return self.matcher is None
 
     def excludes(self, path: str) -> bool:
         """Whether the path itself is left out; a folder may still be sent for what is below it."""
@@ -40,6 +49,33 @@ class IgnoreRules:
         return self.matcher is not None and self.matcher.may_match_under(folder)
 
 
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What rules said of the paths of one walk, to be walked again without them.
+
+    Matching costs more than the lstat. A verdict depends on the rules and the path alone, so for known paths these are
+    the rules' own. A path that is not known counts as included: a walk that meets one comes to another state than the
+    one remembered, and is done again with the rules.
+    """
+
+    excluded: frozenset[str] = frozenset()
+    pruned: frozenset[str] = frozenset()
+    """Excluded folders with nothing included below."""
+
+    @property
+    def leave_out_nothing(self) -> bool:
+        """Whether no path has to be asked about."""
+        return not self.excluded
+
+    def excludes(self, path: str) -> bool:
+        """Whether the path was left out."""
+        return path in self.excluded
+
+    def may_include_below(self, folder: str) -> bool:
+        """Whether something below an excluded folder may be included: yes, where it was not asked."""
+        return folder not in self.pruned
+
+
 def parse_rules(data: bytes) -> IgnoreRules:
     """The rules in an ignore file.
 
@@ -47,7 +83,9 @@ def parse_rules(data: bytes) -> IgnoreRules:
         ValueError: BuildKit will not take the file either: a pattern is malformed.
     """
     patterns = _patterns(data)
-    if not patterns or any(map(_is_disputed, patterns)):
+    if any(map(_is_disputed, patterns)):
+        return IgnoreRules(disputed=True)
+    if not patterns:
         return IgnoreRules()
     from e2b_dockerfile_utils import PatternMatcher  # noqa: PLC0415 - only where there is an ignore file
 

@@ -78,6 +78,8 @@ def outcome(record: ServiceRecord) -> str:
     """One line on how a service ended."""
     if record.error:
         return f"{record.status}: {printable(record.error.message)}"
+    if record.status == "skipped":
+        return f"skipped, {record.reason}: {record.reference} {record.digest}"
     sizes = ", ".join(human_bytes(facts.unpacked_bytes) for facts in record.platforms.values())
     said = [record.status, f"in {human_seconds(record.duration_s)}"]
     if record.digest:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from buildorch.quantities import human_bytes, human_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from buildorch.changes import Change
     from buildorch.ledger import Entry
     from buildorch.plan import Plan
     from buildorch.record import Budget, Failure, Finding, PlatformRecord, Report, ServiceRecord
 
 UNKNOWN = "-"
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
 
 def printable(text: str) -> str:
@@ -76,8 +78,8 @@ def failure_text(name: str, failure: Failure) -> str:
     return "\n".join(lines)
 
 
-def plan_text(plan: Plan) -> str:
-    """What would be built, in order."""
+def plan_text(plan: Plan, told: Mapping[str, str] | None = None) -> str:
+    """What would be built, in order; `told` says for each service what would be done and why."""
     rows = [
         (
             solve.name,
@@ -85,10 +87,26 @@ def plan_text(plan: Plan) -> str:
             ",".join(solve.platforms) or "the builder's own",
             ", ".join(solve.depends_on) or UNKNOWN,
             _folder(solve.context, solve.root),
+            *([printable(told.get(solve.name, UNKNOWN))] if told else []),
         )
         for solve in plan.solves
     ]
-    return table(("SERVICE", "IMAGE", "PLATFORM", "BUILDS ON", "CONTEXT"), rows)
+    head = ("SERVICE", "IMAGE", "PLATFORM", "BUILDS ON", "CONTEXT")
+    return table((*head, "WHAT AND WHY") if told else head, rows)
+
+
+def explained_text(name: str, told: str, changes: Iterable[Change]) -> str:
+    """What would be done with a service, and below it one line for each input that changed."""
+    return "\n".join(
+        [
+            f"{name}: {printable(told)}",
+            *(f"  {_SIGNS[change.kind]} {printable(change.subject)}{_detail(change)}" for change in changes),
+        ]
+    )
+
+
+def _detail(change: Change) -> str:
+    return f" ({printable(change.detail)})" if change.detail else ""
 
 
 def entries_text(entries: Iterable[Entry], *, with_service: bool) -> str:

@@ -135,7 +135,7 @@ ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-]+[a-z0-9]+)*$", max
 class Frozen(BaseModel):
     """A value that cannot change and knows every key it may have."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
 
 class Size(Frozen):
@@ -229,7 +229,7 @@ class Service(Frozen):
     """The network of RUN steps."""
     no_cache_filter: tuple[Word, ...] = ()
     """Stages that are always built again."""
-    attestations: Attestations = Attestations()
+    attestations: Attestations = Field(default_factory=Attestations)
     """What BuildKit attests beside the image."""
     builder: Word | None = None
     """The buildx builder; default: the one in use."""
@@ -237,11 +237,13 @@ class Service(Frozen):
     """How often a transient failure is tried again; a failing step never is."""
     timeout: Seconds | None = None
     """How long the build may take."""
+    max_age: Seconds | None = None
+    """How old an image may become before it is built again though nothing changed; default: any age."""
     tags: Annotated[tuple[Tag, ...], Field(min_length=1)] = ("latest",)
     """Tags of the image; may hold {git_sha} {git_branch} {date}."""
     size: Size | None = None
     """The image's size budget."""
-    policy: Policy = Policy()
+    policy: Policy = Field(default_factory=Policy)
     """What must hold of the built image."""
     buildx: tuple[Flag, ...] = ()
     """Further flags for docker buildx build, one word each."""
@@ -254,7 +256,7 @@ class ServicesFile(Frozen):
     """The format's version."""
     project: ServiceName
     """The project's name, part of the images' names."""
-    defaults: Service = Service()
+    defaults: Service = Field(default_factory=Service)
     """What every service starts from."""
     services: Annotated[Mapping[ServiceName, Service], Field(min_length=1)]
     """The services by name."""

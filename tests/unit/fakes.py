@@ -11,18 +11,21 @@ import gzip
 import hashlib
 import io
 import json
+import re
 import socket
 import socketserver
 import struct
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import h2.config
 import h2.connection
@@ -75,6 +78,7 @@ def make_image(
     index: bool = False,
     user: str = "1000",
     labels: Mapping[str, str] = {},
+    attested: str = "",
 ) -> Image:
     """An image of one platform, linux/amd64, with gzipped layers; with `index`, an attestation beside it."""
     blobs: dict[str, bytes] = {}
@@ -97,7 +101,10 @@ def make_image(
     root = manifest
     if index:
         platform = {"os": "linux", "architecture": "amd64"}
-        attestation = {**put(b"{}"), "platform": {"os": "unknown", "architecture": "unknown"}}
+        attestation = {
+            **put(json.dumps({"at": attested}).encode()),
+            "platform": {"os": "unknown", "architecture": "unknown"},
+        }
         entries = [{**manifest, "mediaType": MANIFEST, "platform": platform}, attestation]
         root = put(json.dumps({"mediaType": INDEX, "manifests": entries}).encode())
     return Image(blobs, root["digest"], manifest["digest"], config_entry["digest"], tars)
@@ -131,10 +138,25 @@ class FakeEngine:
     """In place of the content store: speaks on the upgraded connection."""
     cut_saved: int | None = None
     """Break off after so many bytes of a saved image."""
+    containerd: FakeContainerd | None = None
+    """What /info names as its containerd."""
+    says_platforms: bool = True
+    """Whether it knows `manifests=1` (API 1.48)."""
+    unavailable: set[str] = field(default_factory=set)
+    """Digests of manifests whose platform is not whole."""
+    status: int = 0
+    """In place of the answers to questions for images."""
     asked: list[str] = field(default_factory=list)
 
     def blob(self, digest: str) -> bytes | None:
         return next((image.blobs[digest] for image in self.images.values() if digest in image.blobs), None)
+
+    def named(self, reference: str) -> Image | None:
+        """The image of a name or a digest."""
+        ids = {
+            image.digest if self.store == "containerd" else image.config_digest: image for image in self.images.values()
+        }
+        return self.images.get(reference) or ids.get(reference)
 
 
 class _EngineHandler(BaseHTTPRequestHandler):
@@ -145,25 +167,54 @@ class _EngineHandler(BaseHTTPRequestHandler):
         if self.path == "/info":
             driver = "io.containerd.snapshotter.v1" if self.engine.store == "containerd" else "overlay2"
             info = {"ServerVersion": "28.0.0", "NCPU": 2, "DriverStatus": [["driver-type", driver]]}
+            if containerd := self.engine.containerd:
+                info |= {"ID": "the-id", "DockerRootDir": str(Path(containerd.address).parent)}
+                info |= {"Containerd": {"Address": containerd.address, "Namespaces": {"Containers": "moby"}}}
             self._answer(200, self.engine.info if self.engine.info is not None else json.dumps(info).encode())
         elif self.path.startswith("/images/get") and self.engine.images:
             archive = saved_archive(next(iter(self.engine.images.values())))
             self._answer(200, archive, cut=self.engine.cut_saved)
+        elif self.engine.status:
+            self._answer(self.engine.status, b'{"message": "not now"}')
+        elif found := self.engine.named(self.path.removeprefix("/images/").partition("/json")[0]):
+            self._answer(200, json.dumps(self._inspected(found)).encode())
         else:
             self._answer(404, b'{"message": "No such image"}')
 
+    def _inspected(self, image: Image) -> dict[str, Any]:
+        if self.engine.store != "containerd":
+            return {"Id": image.config_digest}
+        if not self.engine.says_platforms:
+            return {"Id": image.digest}
+        available = image.manifest_digest not in self.engine.unavailable
+        manifest = {"Descriptor": {"digest": image.manifest_digest}, "Available": available, "Kind": "image"}
+        return {"Id": image.digest, "Manifests": [manifest]}
+
     def do_POST(self) -> None:
         self.engine.asked.append(self.path)
+        if tagged := re.fullmatch(r"/images/(.+)/tag\?repo=(.+)&tag=(.+)", unquote(self.path)):
+            image = self.engine.named(tagged[1])
+            if image:
+                self.engine.images[f"{tagged[2]}:{tagged[3]}"] = image
+            self._answer(201 if image else 404, b"" if image else b'{"message": "No such image"}')
+            return
         self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
         self.wfile.flush()
         (self.engine.content or _content_store(self.engine))(self.connection)
         self.close_connection = True
 
+    def do_DELETE(self) -> None:
+        self.engine.asked.append(f"DELETE {self.path}")
+        name = unquote(self.path).removeprefix("/images/").partition("?")[0]
+        found = self.engine.images.pop(name, None)
+        self._answer(200 if found else 404, b"[]" if found else b'{"message": "No such image"}')
+
     def _answer(self, status: int, body: bytes, *, cut: int | None = None) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[:cut])
+        if body:  # after an empty one the caller may be gone already
+            self.wfile.write(body[:cut])
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -231,9 +282,90 @@ def _content_store(engine: FakeEngine) -> Callable[[socket.socket], None]:
             if started and not pending:
                 link.send_headers(stream_id, status, end_stream=True)
                 started = False
-            connection.sendall(link.data_to_send())
+            with suppress(BrokenPipeError):  # the caller has what it wanted, and is gone
+                connection.sendall(link.data_to_send())
 
     return serve
+
+
+@dataclass
+class FakeContainerd:
+    """containerd's image and content services on a unix socket: their two List methods."""
+
+    address: str
+    images: dict[str, str] = field(default_factory=dict)
+    """Full name -> digest."""
+    contents: set[str] = field(default_factory=set)
+    broken: Callable[[socket.socket], None] | None = None
+    """In place of everything: speaks on the connection."""
+    asked: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    """(method, namespace, filters) of every call."""
+
+    def hold(self, name: str, image: Image) -> None:
+        """Have an image whole, under a full name."""
+        self.images[name] = image.digest
+        self.contents |= set(image.blobs)
+
+    def answer(self, method: str, filters: list[str]) -> bytes:
+        """The answer's message, framed."""
+        if method.endswith("Images/List"):
+            found = [
+                _length_delimited(1, name.encode()) + _length_delimited(3, _length_delimited(2, digest.encode()))
+                for name, digest in self.images.items()
+                if not filters or {f'name=="{name}"', f'target.digest=="{digest}"'} & set(filters)
+            ]
+        else:
+            kept = [digest for digest in sorted(self.contents) if not filters or f'digest=="{digest}"' in filters]
+            found = [_length_delimited(1, digest.encode()) + b"\x10\x05" for digest in kept]
+        message = b"".join(_length_delimited(1, one) for one in found)
+        return struct.pack(">BI", 0, len(message)) + message
+
+    def serve(self, connection: socket.socket) -> None:
+        """Speak gRPC until the caller goes."""
+        link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        link.initiate_connection()
+        headers: dict[int, dict[str, str]] = {}
+        bodies: dict[int, bytes] = {}
+        while True:
+            connection.sendall(link.data_to_send())
+            if not (received := connection.recv(65536)):
+                return
+            for event in link.receive_data(received):
+                if isinstance(event, h2.events.RequestReceived):
+                    headers[event.stream_id] = {str(name): str(value) for name, value in event.headers}
+                elif isinstance(event, h2.events.DataReceived):
+                    bodies[event.stream_id] = bodies.get(event.stream_id, b"") + event.data
+                    link.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                elif isinstance(event, h2.events.StreamEnded):
+                    method = headers[event.stream_id][":path"]
+                    namespace = headers[event.stream_id]["containerd-namespace"]
+                    filters = re.findall(r'[a-z.]+=="[^"]+"', bodies[event.stream_id].decode("latin-1"))
+                    self.asked.append((method.rpartition(".")[2], namespace, filters))
+                    link.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc")])
+                    answer = self.answer(method, filters)
+                    for at in range(0, len(answer), 16_000):
+                        link.send_data(event.stream_id, answer[at : at + 16_000])
+                    link.send_headers(event.stream_id, [("grpc-status", "0")], end_stream=True)
+
+
+@contextmanager
+def running_containerd() -> Iterator[FakeContainerd]:
+    """A containerd until the block ends, beside the `engine-id` of an engine that is called `the-id`."""
+    with tempfile.TemporaryDirectory(prefix="fake-") as folder:
+        (Path(folder) / "engine-id").write_text("the-id")
+        containerd = FakeContainerd(f"{folder}/containerd.sock")
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with suppress(ConnectionError):  # whoever asks goes without a word
+                    (containerd.broken or containerd.serve)(self.request)
+
+        with _UnixServer(containerd.address, Handler) as server, _serving(server):
+            yield containerd
+
+
+def _length_delimited(number: int, data: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(data)) + data
 
 
 def content_message(data: bytes, offset: int) -> bytes:
@@ -267,8 +399,25 @@ class FakeRegistry:
     cut: bool = False
     """Whether bodies break off in the middle."""
     token_answer: bytes = b'{"token": "secret"}'
+    media_type: str = MANIFEST
+    """The Content-Type of manifests."""
+    said: str | None = None
+    """In place of the digest of a manifest in its answer's head; empty for none."""
+    tags: dict[str, str] | None = None
+    """Tag -> digest; where it is None, every tag names the image."""
+    refuses: str = ""
+    """A part of the paths that it answers with 403."""
+    head_status: int = 0
+    """In place of every answer to a HEAD."""
+    keeps: bool = False
+    """Whether connections are kept."""
+    connections: int = 0
+    silent_s: float = 0.0
+    """How long it keeps quiet before each answer."""
     asked: list[tuple[str, str]] = field(default_factory=list)
     """(path, Authorization) of every request."""
+    methods: list[str] = field(default_factory=list)
+    """GET or HEAD, of every request."""
 
     @property
     def challenge(self) -> str:
@@ -284,11 +433,22 @@ class FakeRegistry:
 class _RegistryHandler(BaseHTTPRequestHandler):
     registry: FakeRegistry
 
+    def setup(self) -> None:
+        super().setup()
+        self.registry.connections += 1
+        self.protocol_version = "HTTP/1.1" if self.registry.keeps else "HTTP/1.0"
+
     def do_GET(self) -> None:
         registry, path = self.registry, self.path.partition("?")[0]
         authorization = self.headers.get("Authorization", "")
         registry.asked.append((self.path, authorization))
-        if registry.status:
+        registry.methods.append(self.command)
+        time.sleep(registry.silent_s)
+        if registry.head_status and self.command == "HEAD":
+            self._answer(registry.head_status, b"")
+        elif registry.refuses and registry.refuses in path:
+            self._answer(403, b"")
+        elif registry.status:
             self._answer(registry.status, b"")
         elif path == "/token":
             self._answer(200, registry.token_answer)
@@ -297,15 +457,39 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         else:
             self._answer(401, b"{}", WWW_Authenticate=registry.challenge)
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        registry, tag = self.registry, self.path.rpartition("/")[2]
+        data, authorization = (
+            self.rfile.read(int(self.headers["Content-Length"])),
+            self.headers.get("Authorization", ""),
+        )
+        registry.asked.append((self.path, authorization))
+        registry.methods.append(self.command)
+        if registry.status or not registry.allowed(authorization) or not registry.image:
+            self._answer(registry.status or 401, b"", WWW_Authenticate=registry.challenge)
+            return
+        registry.image.blobs[digest_of(data)] = data
+        registry.tags = {**(registry.tags or {}), tag: digest_of(data)}
+        registry.media_type = self.headers["Content-Type"]
+        self._answer(201, b"")
+
     def _give(self, path: str) -> None:
         registry, name = self.registry, path.rpartition("/")[2]
         if path.startswith("/v2/team/app/blobs/") and registry.redirect:
             self._answer(307, b"", Location=registry.elsewhere + name)
             return
         if "/manifests/" in path and registry.image and not name.startswith("sha256:"):
-            name = registry.image.digest
+            name = registry.image.digest if registry.tags is None else registry.tags.get(name, "")
         blob = registry.image.blobs.get(name) if registry.image else None
-        self._answer(404 if blob is None else 200, blob or b"")
+        headers = {}
+        if blob is not None and "/manifests/" in path:
+            headers["Content-Type"] = registry.media_type
+            if said := name if registry.said is None else registry.said:
+                headers["Docker_Content_Digest"] = said
+        self._answer(404 if blob is None else 200, blob or b"", **headers)
 
     def _answer(self, status: int, body: bytes, **headers: str) -> None:
         self.send_response(status)
@@ -313,7 +497,8 @@ class _RegistryHandler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body[: len(body) // 2] if self.registry.cut else body)
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if self.registry.cut else body)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

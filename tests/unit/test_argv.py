@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -56,7 +57,7 @@ FLAGS = {
     "builder": ("{builder: ci}", ["--builder=ci"]),
     "buildx": ("{buildx: [--shm-size=1g, --ulimit=nofile=9]}", ["--shm-size=1g", "--ulimit=nofile=9"]),
 }  # fmt: skip
-NOT_FLAGS = {"context", "retries", "timeout", "size", "policy"}
+NOT_FLAGS = {"context", "max_age", "retries", "timeout", "size", "policy"}
 """The context is the argument behind the flags; the others are buildorch's own to keep."""
 
 
@@ -143,6 +144,30 @@ def test_a_services_image_stands_in_for_its_named_context():
     flags = argv("{contexts: {'python:3.13': service:base}}", bases={"python:3.13": "shop/base@sha256:1"})
 
     assert "--build-context=python:3.13=docker-image://shop/base@sha256:1" in flags
+
+
+def test_base_images_and_the_frontend_are_held_to_their_digests():
+    solve = dataclasses.replace(
+        make_solve("{args: {BUILDKIT_SYNTAX: docker/dockerfile:1}}"),
+        pins={"python:3.13": "docker-image://python:3.13@sha256:1", "node": "docker-image://node@sha256:2"},
+        frontend="docker/dockerfile:1@sha256:3",
+    )
+
+    flags = arguments(solve, metadata_file=METADATA, aliases=aliases(solve), bases={})
+
+    assert [flag for flag in flags if "sha256" in flag] == [
+        "--build-context=python:3.13=docker-image://python:3.13@sha256:1",
+        "--build-context=node=docker-image://node@sha256:2",
+        "--build-arg=BUILDKIT_SYNTAX=docker/dockerfile:1@sha256:3",
+    ]
+    # The last of two values is the one that holds.
+    assert flags.index("--build-arg=BUILDKIT_SYNTAX=docker/dockerfile:1") < flags.index(
+        "--build-arg=BUILDKIT_SYNTAX=docker/dockerfile:1@sha256:3"
+    )
+
+
+def test_without_digests_nothing_is_held():
+    assert not any("BUILDKIT_SYNTAX" in flag or "build-context" in flag for flag in argv())
 
 
 def test_every_local_folder_goes_under_an_alias_and_none_under_its_own_path():

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fakes import install_buildx, make_image, running_engine
 from jsonschema import Draft202012Validator
 
 from buildorch import record
@@ -198,7 +200,135 @@ def test_the_plan_needs_no_engine_and_lists_services_in_order(root: Path, called
 
     assert said.code == 0
     assert [line.split()[0] for line in said.out.splitlines()] == ["SERVICE", "backend", "frontend"]
-    assert said.err == ""
+    assert "WHAT AND WHY" not in said.out
+    [note] = said.err.splitlines()
+    assert note.startswith("note: what would be skipped is not known: no Docker engine answers at ")
+
+
+def test_control_characters_in_the_engines_address_do_not_reach_the_terminal(
+    root: Path, called, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    install_buildx(tmp_path / "docker", replay=tmp_path)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///\x1b]0;evil\x07")
+
+    said = called("plan")
+
+    assert (said.code, "evil" in said.err) == (0, True)
+    assert not {"\x1b", "\x07"} & set(said.out + said.err)
+
+
+def test_explaining_needs_an_engine(root: Path, called):
+    said = called("explain", "backend")
+
+    assert (said.code, said.out) == (4, "")
+    assert said.err.startswith("error: no Docker engine answers at ")
+
+
+def test_an_unknown_service_cannot_be_explained(root: Path, called):
+    assert called("explain", "backnd").err == "error: there is no service 'backnd'\nhint: did you mean 'backend'?\n"
+
+
+@pytest.fixture
+def built(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The project, built once on an engine that has its images."""
+    config = tmp_path / "docker"
+    image = make_image()
+    install_buildx(config, replay=Path(__file__).with_name("data") / "executed.rawjson", digest=image.digest)
+    (root / "services" / "backend" / "Dockerfile").write_text("FROM scratch\nCOPY main.py /\n")
+    (root / "services" / "backend" / "main.py").write_text("1")
+    monkeypatch.setenv("DOCKER_CONFIG", str(config))
+    with running_engine() as engine:
+        engine.images = {f"shop/{name}:latest": image for name in ("backend", "frontend")}
+        monkeypatch.setenv("DOCKER_HOST", engine.endpoint)
+        assert main(["build-all", "--progress", "quiet"]) == 0
+        yield root
+
+
+def test_the_plan_says_what_would_be_done_and_why(built: Path, called, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    (built / "services" / "backend" / "main.py").write_text("22")
+
+    said = called("plan")
+
+    head, backend, frontend = said.out.splitlines()
+    assert (said.code, said.err, head.endswith("WHAT AND WHY")) == (0, "", True)
+    assert backend.endswith("build: inputs changed: main.py")
+    assert frontend.endswith("build: a service it builds on is built: backend")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "skip: nothing changed"),
+        (("--force",), "build: --force"),
+        (("--no-cache",), "build: --no-cache"),
+        (("--set", "backend.network=host"), "build: inputs changed: network (none, now host)"),
+        (("--push",), 'build: inputs changed: output (["load"], now ["push"])'),
+        (("--frozen",), "skip: nothing changed"),
+    ],
+)
+def test_options_count_in_a_plan_as_in_a_build(
+    built: Path, called, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+):
+    capsys.readouterr()
+
+    assert called("plan", "backend", *arguments).out.splitlines()[1].endswith(told)
+
+
+def test_every_changed_input_is_explained_a_line_each(built: Path, called, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    backend = built / "services" / "backend"
+    (backend / "main.py").chmod(0o755)
+    (backend / "Dockerfile").write_text("FROM scratch\nCOPY main.py /\nUSER 7\n")
+
+    said = called("explain", "backend", "frontend", "--set", "backend.args.VERSION=1")
+
+    assert said.out.splitlines() == [
+        "backend: build: inputs changed: main.py (mode 0644 to 0755), Dockerfile:3 USER added, argument VERSION added",
+        "  ~ main.py (mode 0644 to 0755)",
+        "  + Dockerfile:3 USER",
+        "  + argument VERSION",
+        "frontend: build: a service it builds on is built: backend",
+    ]
+
+
+def test_an_explanation_as_json_is_complete(built: Path, called, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    (built / "services" / "backend" / "main.py").unlink()
+
+    document = json.loads(called("explain", "backend", "--format", "json").out)
+
+    assert document["schema"] == "buildorch.explain/1"
+    fingerprint = document["services"]["backend"].pop("fingerprint")
+    assert (fingerprint[:7], len(fingerprint)) == ("sha256:", 71)
+    assert document["services"] == {
+        "backend": {
+            "action": "build",
+            "reason": "inputs changed: main.py removed",
+            "changes": [{"kind": "removed", "subject": "main.py", "detail": ""}],
+        }
+    }
+
+
+def test_a_plan_as_json_holds_what_would_be_done(built: Path, called, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+
+    document = json.loads(called("plan", "--format", "json").out)
+
+    backend = document["services"]["backend"]
+    assert (backend["action"], backend["reason"], backend["changes"]) == ("skip", "nothing changed", [])
+    assert backend["references"] == ["shop/backend:latest"]
+
+
+def test_frozen_refuses_what_the_lock_lacks(built: Path, called, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    (built / "services" / "backend" / "Dockerfile").write_text("FROM debian:13\n")
+
+    said = called("build-all", "--frozen")
+
+    assert said.code == 2
+    assert said.err.splitlines()[0] == "error: not in buildorch.lock: debian:13"
 
 
 def test_the_plan_as_json_is_what_the_library_gives(root: Path, called):
@@ -301,12 +431,12 @@ def test_a_reader_that_goes_away_is_no_error(root: Path):
 
 
 def test_a_bug_is_told_as_one_and_exits_with_70(root: Path, called, monkeypatch: pytest.MonkeyPatch):
-    from buildorch import pipeline
+    from buildorch import preparing
 
     def broken(_request: object) -> None:
         raise ZeroDivisionError("by nought")
 
-    monkeypatch.setattr(pipeline, "plan", broken)
+    monkeypatch.setattr(preparing, "plan", broken)
 
     said = called("plan")
 

@@ -121,6 +121,54 @@ def test_a_context_that_does_not_exist_is_told(tmp_path: Path, monkeypatch: pyte
         find_endpoint()
 
 
+@pytest.mark.parametrize(
+    ("kept", "builder"),
+    [
+        ('{"Key": "unix:///var/run/docker.sock", "Name": "mine", "Global": false}', "mine"),
+        ('{"Key": "unix:///var/run/docker.sock", "Name": "", "Global": false}', ""),
+        ('{"Key": "unix:///var/run/docker.sock", "Name": "default"}', ""),
+        ('{"Name": null}', ""),
+        ("[]", ""),
+        ("{", ""),
+        ("\udc80", ""),
+    ],
+)
+def test_the_builder_in_use_is_the_one_that_buildx_keeps(tmp_path: Path, kept: str, builder: str):
+    (tmp_path / "buildx").mkdir()
+    (tmp_path / "buildx" / "current").write_text(kept, errors="surrogateescape")
+
+    assert client.current_builder({"DOCKER_CONFIG": str(tmp_path)}) == builder
+
+
+@pytest.mark.parametrize(("variable", "builder"), [("ci", "ci"), ("default", ""), ("", "mine")])
+def test_the_environment_names_the_builder_before_buildxs_own_file(tmp_path: Path, variable: str, builder: str):
+    (tmp_path / "current").write_text('{"Name": "mine"}')
+
+    assert client.current_builder({"BUILDX_BUILDER": variable, "BUILDX_CONFIG": str(tmp_path)}) == builder
+
+
+def test_without_a_file_of_buildx_the_builder_is_the_engines_own(tmp_path: Path):
+    assert client.current_builder({"HOME": str(tmp_path)}) == ""
+
+
+def test_proxy_settings_are_one_text_whatever_their_order(tmp_path: Path):
+    one = {"default": {"httpProxy": "http://a", "noProxy": "b"}, "tcp://x": {}}
+    texts = []
+    for proxies in (one, dict(reversed(one.items())), {"default": {"httpProxy": "http://other"}}):
+        (tmp_path / "config.json").write_text(json.dumps({"proxies": proxies}))
+        texts.append(client.proxies({"DOCKER_CONFIG": str(tmp_path)}))
+
+    assert texts[0] == texts[1] != texts[2]
+    assert "http://a" in texts[0]
+
+
+@pytest.mark.parametrize("config", ["{}", '{"proxies": {}}', '{"proxies": null}', "[]", ""])
+def test_without_proxy_settings_there_is_no_text(tmp_path: Path, config: str):
+    (tmp_path / "config.json").write_text(config)
+
+    assert client.proxies({"DOCKER_CONFIG": str(tmp_path)}) == ""
+
+
 def test_without_a_wanted_builder_nobody_is_asked(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "/nonexistent")
 

@@ -17,8 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildorch.engine import Engine, read_blob, read_saved
-from buildorch.engine.content import _data, _Messages
-from buildorch.errors import EXIT_UNREACHABLE, EngineUnreachable, MalformedDocument
+from buildorch.engine.content import _data
+from buildorch.engine.grpc import Messages
+from buildorch.errors import EXIT_UNREACHABLE, EngineError, EngineUnreachable, MalformedDocument
 
 
 @pytest.fixture
@@ -222,10 +223,64 @@ def test_an_engine_that_is_not_there_gives_no_blob(tmp_path: Path):
         list(read_blob(Engine(f"unix://{tmp_path}/none.sock"), "sha256:x"))
 
 
+def test_an_engine_says_its_containerd_its_data_root_and_its_mirrors(engine: FakeEngine):
+    engine.info = json.dumps(
+        {
+            "ID": "the-id",
+            "DockerRootDir": "/data",
+            "RegistryConfig": {"Mirrors": ["http://127.0.0.1:5000/"]},
+            "Containerd": {"Address": "/run/containerd.sock", "Namespaces": {"Containers": "moby"}},
+        }
+    ).encode()
+
+    info = Engine(engine.endpoint).info()
+
+    assert (info.containerd, info.namespace) == ("/run/containerd.sock", "moby")
+    assert (info.identity, info.data_root, info.mirrors) == ("the-id", "/data", ("http://127.0.0.1:5000/",))
+
+
+@pytest.mark.parametrize(
+    "answer", [{}, {"Containerd": None, "RegistryConfig": None}, {"Containerd": {"Namespaces": 7}}]
+)
+def test_an_older_engine_says_less(engine: FakeEngine, answer: dict[str, object]):
+    engine.info = json.dumps(answer).encode()
+
+    info = Engine(engine.endpoint).info()
+
+    assert (info.containerd, info.namespace, info.identity, info.mirrors) == ("", "", "", ())
+
+
+def test_an_image_gets_a_second_name_by_its_digest(engine: FakeEngine):
+    image = engine.images["team/app:v1"] = make_image(index=True)
+
+    Engine(engine.endpoint).tag(image.digest, "127.0.0.1:5000/team/app", tag="v2")
+
+    assert engine.images["127.0.0.1:5000/team/app:v2"] is image
+
+
+def test_an_image_that_cannot_be_tagged_is_told_with_the_engines_words(engine: FakeEngine):
+    with pytest.raises(EngineError, match="does not name sha256:x app:v2: No such image"):
+        Engine(engine.endpoint).tag("sha256:x", "app", tag="v2")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"{}", b'{"Id": 7}', b'{"Id": "sha256:x", "Manifests": {}}', b'{"Id": "sha256:x", "Manifests": [7]}', b"[]", b"{"],
+)
+def test_an_answer_that_is_no_image_is_refused(answer: bytes):
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n\r\n".encode()
+
+    with (
+        answering(lambda connection: connection.sendall(head + answer)) as endpoint,
+        pytest.raises(MalformedDocument),
+    ):
+        list(Engine(endpoint).inspect(["app:v1"]))
+
+
 @given(pieces=st.lists(st.binary(max_size=300), max_size=5), cut=st.integers(1, 50))
 def test_messages_are_cut_out_of_the_stream_wherever_its_frames_end(pieces: list[bytes], cut: int):
     stream = b"".join(content_message(piece, at) for at, piece in enumerate(pieces))
-    messages = _Messages()
+    messages = Messages()
 
     read = [_data(message) for at in range(0, len(stream), cut) for message in messages.feed(stream[at : at + cut])]
 

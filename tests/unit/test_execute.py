@@ -313,6 +313,45 @@ async def test_a_service_learns_what_its_bases_were_built_to():
     assert given_bases == {"base": make_digest("image of base")}
 
 
+async def test_a_service_outside_the_plan_whose_image_is_there_is_built_on_and_not_built():
+    plan = make_plan({"base": [], "lib": ["base"], "app": ["lib", "base"]})
+    skipped = Solved(name="test/base:latest", digest=make_digest("of base"), pinned=True)
+    given_bases: dict[str, str | None] = {}
+
+    class Watching(FakeSolver):
+        async def solve(self, solve, bases, events):
+            given_bases.update({f"{solve.name} on {base}": bases[base].digest for base in solve.depends_on})
+            return await super().solve(solve, bases, events)
+
+    solver = Watching()
+    builds = Plan(plan.project, tuple(solve for solve in plan.solves if solve.name != "base"))
+
+    async with execute(builds, solver, jobs=2, solved={"base": skipped}) as stream:
+        events = [event async for event in stream]
+
+    assert kinds(events) == {"lib": "built", "app": "built"}
+    assert solver.started == ["lib", "app"]
+    assert given_bases == {
+        "lib on base": make_digest("of base"),
+        "app on base": make_digest("of base"),
+        "app on lib": make_digest("image of lib"),
+    }
+
+
+async def test_what_was_given_as_solved_is_left_as_it_is():
+    given_solved = {"base": BUILT}
+
+    async with execute(make_plan({"app": []}), FakeSolver(), jobs=1, solved=given_solved) as events:
+        _ = [event async for event in events]
+
+    assert given_solved == {"base": BUILT}
+
+
+async def test_an_empty_plan_ends_at_once():
+    async with execute(Plan("test", ()), FakeSolver(), jobs=1, solved={"base": BUILT}) as events:
+        assert [event async for event in events] == []
+
+
 async def test_the_reason_for_a_build_stands_in_its_first_event():
     plan = make_plan({"app": []})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import sqlite3
 import subprocess
 import sys
@@ -12,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from buildorch.errors import EXIT_USAGE, LedgerError
-from buildorch.ledger import _SCHEMA, VERSION, Ledger
-from buildorch.record import FailureKind, Report, ServiceRecord
+from buildorch.ledger import _SCHEMAS, VERSION, Ledger
+from buildorch.record import FailureKind, Report, ServiceRecord, to_plain
 from buildorch.testing import make_digest, make_failure, make_record
 
 
@@ -210,7 +212,7 @@ def test_a_ledger_that_another_process_makes_meanwhile_is_taken_as_it_is(path: P
         thread.start()
         time.sleep(0.05)  # the other one has seen an empty file, and waits for the lock
 
-        for statement in _SCHEMA.split(";"):
+        for statement in ";".join(_SCHEMAS).split(";"):
             other.execute(statement)
         other.execute(f"PRAGMA user_version={VERSION}")
         other.execute("COMMIT")
@@ -220,6 +222,137 @@ def test_a_ledger_that_another_process_makes_meanwhile_is_taken_as_it_is(path: P
     [ledger] = opened
     with ledger:
         committed(ledger, "r1", app=make_record())
+
+
+# --- images, and what they were made from
+
+
+def test_images_are_each_services_last_records_that_have_one(path: Path):
+    first, second = (make_record(digest=make_digest(name)) for name in ("1", "2"))
+    with Ledger(path) as ledger:
+        committed(ledger, "r1", app=first, web=first, broken=make_record("failed", error=make_failure()))
+        committed(ledger, "r2", app=second, web=make_record("failed", error=make_failure()))
+
+        assert ledger.images() == {"app": second, "web": first}
+
+
+def test_without_a_record_there_is_no_image(path: Path):
+    with Ledger(path) as ledger:
+        assert ledger.images() == {}
+
+
+def test_a_snapshot_is_found_by_its_service(path: Path):
+    with Ledger(path) as ledger:
+        ledger.begin("r1", project="shop", started_at="x")
+        ledger.commit("r1", "app", make_record(), snapshot=b"first\0bytes")
+        ledger.commit("r1", "web", make_record(), snapshot=b"")
+
+    with Ledger(path) as ledger:
+        assert ledger.snapshot("app") == b"first\0bytes"
+        assert ledger.snapshot("web") == b""
+        assert ledger.snapshot("other") is None
+
+
+def test_a_service_has_one_snapshot_that_of_its_last_image(path: Path):
+    with Ledger(path) as ledger:
+        for at in range(3):
+            ledger.begin(f"r{at}", project="shop", started_at="x")
+            ledger.commit(f"r{at}", "app", make_record(), snapshot=b"%d" % at if at < 2 else None)
+
+        assert ledger.snapshot("app") == b"1"
+        assert ledger._read("SELECT count(*) FROM snapshots", ()) == [(1,)]
+
+
+def test_a_record_and_its_snapshot_are_kept_together_or_not_at_all(path: Path):
+    record = dataclasses.replace(make_record(), fingerprint=make_digest("1"))
+    with Ledger(path) as ledger:
+        ledger.begin("r1", project="shop", started_at="x")
+        ledger._write("DROP TABLE snapshots", ())
+
+        with pytest.raises(LedgerError, match="cannot be written: no such table: snapshots"):
+            ledger.commit("r1", "app", record, snapshot=b"x")
+
+        assert ledger.services() == []
+
+
+def test_several_records_are_committed_at_once(path: Path):
+    records = {f"s{at}": make_record(digest=make_digest(str(at))) for at in range(5)}
+    with Ledger(path) as ledger:
+        ledger.begin("r1", project="shop", started_at="x")
+        ledger.commit_all("r1", records)
+
+    with Ledger(path) as ledger:
+        assert ledger.images() == records
+        assert [entry.sequence for entry in ledger.latest()] == [1, 2, 3, 4, 5]
+
+
+def test_of_several_records_all_are_committed_or_none(path: Path):
+    with Ledger(path) as ledger:
+        committed(ledger, "r1", s3=make_record())
+
+        with pytest.raises(LedgerError, match="UNIQUE"):
+            ledger.commit_all("r1", {f"s{at}": make_record() for at in range(5)})
+        ledger.commit("r1", "after", make_record())
+
+        assert ledger.services() == ["after", "s3"]
+
+
+def test_nothing_is_seen_of_several_records_before_all_are_there(path: Path):
+    seen: list[list[str]] = []
+    with Ledger(path) as ledger, Ledger(path) as reader:
+        ledger.begin("r1", project="shop", started_at="x")
+        ledger._db.set_trace_callback(lambda said: seen.append(reader.services()) if "INSERT" in said else None)
+
+        ledger.commit_all("r1", {"a": make_record(), "b": make_record()})
+
+        assert seen == [[], []]
+        assert reader.services() == ["a", "b"]
+
+
+def version_1(path: Path) -> None:
+    """A ledger as buildorch 0.1 left it: one record, with the fields that it had."""
+    record = to_plain(make_record(digest=make_digest("old")))
+    for name in ("fingerprint", "unchanged", "built_at"):
+        del record[name]
+    path.parent.mkdir(parents=True)
+    with sqlite3.connect(path) as db:
+        db.executescript(f"{_SCHEMAS[0]}; PRAGMA user_version=1")
+        db.execute("INSERT INTO runs (run_id, sequence, project, started_at) VALUES ('old', 1, 'shop', 'x')")
+        db.execute(
+            "INSERT INTO records (run_id, service, status, digest, record) VALUES ('old', 'app', 'built', ?, ?)",
+            (record["digest"], json.dumps(record)),
+        )
+    db.close()
+
+
+def test_a_ledger_of_version_1_is_taken_on_with_all_it_holds(path: Path):
+    version_1(path)
+
+    with Ledger(path) as ledger:
+        [image] = ledger.images().values()
+        committed(ledger, "new", app=dataclasses.replace(make_record(), fingerprint=make_digest("1")))
+        assert ledger.snapshot(make_digest("1")) is None
+        assert [entry.run_id for entry in ledger.history("app", limit=9)] == ["new", "old"]
+
+    assert (image.digest, image.fingerprint, image.unchanged) == (make_digest("old"), None, False)
+    with sqlite3.connect(path) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+    db.close()
+
+
+def test_two_processes_take_a_ledger_of_version_1_on_at_once(path: Path):
+    version_1(path)
+    opened: list[Ledger] = []
+    threads = [threading.Thread(target=lambda: opened.append(Ledger(path))) for _ in range(4)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [len(ledger.images()) for ledger in opened] == [1, 1, 1, 1]
+    for ledger in opened:
+        ledger.close()
 
 
 def test_the_ledgers_folder_is_ignored_by_git(path: Path):

@@ -6,10 +6,12 @@ import dataclasses
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +23,13 @@ from fakes import FakeEngine, Image, install_buildx, make_image, running_engine
 from jsonschema import Draft202012Validator
 
 import buildorch
+from buildorch.cli import main
 from buildorch.errors import EngineUnreachable, LedgerError, UnwritableRecord, UsageError
 from buildorch.events import Event, RunFinished, RunStarted, ServiceFinished, SolveFinished, SolveStarted
 from buildorch.execute import Stop
 from buildorch.ledger import Ledger
-from buildorch.pipeline import BuildRequest, stream
+from buildorch.pipeline import BuildRequest, plan, preview, stream
+from buildorch.preparing import opened
 from buildorch.record import Report, run_schema
 
 DATA = Path(__file__).with_name("data")
@@ -149,7 +153,7 @@ async def test_the_reason_tells_a_first_build_from_another(sandbox: Sandbox):
     second = report_of(await events_of(sandbox.request()))
 
     assert first.services["app"].reason == "first build"
-    assert second.services["app"].reason == "every run builds"
+    assert second.services["app"].reason == "nothing changed"
 
 
 @pytest.mark.anyio
@@ -283,6 +287,254 @@ def test_the_plan_needs_no_engine(sandbox: Sandbox, monkeypatch: pytest.MonkeyPa
     assert [solve.references for solve in plan.solves] == [("shop/app:x",)]
 
 
+# --- skipping
+
+
+def keep(sandbox: Sandbox, *names: str) -> None:
+    """The engine has the image under these services' names, as it has after a real build."""
+    for name in names:
+        sandbox.engine.images[f"shop/{name}:latest"] = sandbox.image
+
+
+@pytest.mark.anyio
+async def test_what_did_not_change_is_skipped_and_no_process_is_started(sandbox: Sandbox):
+    sandbox.services("  app: {contexts: {b: service:base}}\n  base:\n", app="", base="")
+    keep(sandbox, "app", "base")
+    built = report_of(await events_of(sandbox.request()))
+    for name in ("app", "base"):
+        (sandbox.root / "services" / name / "argv.txt").unlink()
+
+    events = await events_of(sandbox.request())
+
+    report = report_of(events)
+    assert [type(event) for event in events] == [RunStarted, ServiceFinished, ServiceFinished, RunFinished]
+    assert [event.service for event in events if isinstance(event, ServiceFinished)] == ["base", "app"]
+    assert (report.exit_code, statuses(report)) == (0, {"base": "skipped", "app": "skipped"})
+    assert {record.reason for record in report.services.values()} == {"nothing changed"}
+    assert not sandbox.started("app")
+    assert not sandbox.started("base")
+    for name, record in report.services.items():
+        before = built.services[name]
+        assert (record.digest, record.platforms, record.fingerprint, record.built_at) == (
+            *(before.digest, before.platforms),
+            *(before.fingerprint, before.built_at),
+        )
+    assert sandbox.written()["services"]["app"]["status"] == "skipped"
+
+
+@pytest.mark.anyio
+async def test_all_skips_are_in_the_ledger_before_the_first_is_announced(sandbox: Sandbox):
+    sandbox.services("  app:\n  web:\n", app="", web="")
+    keep(sandbox, "app", "web")
+    await events_of(sandbox.request())
+    found: list[dict[str, str]] = []
+
+    async with stream(sandbox.request()) as events:
+        async for event in events:
+            if isinstance(event, ServiceFinished):
+                with Ledger(sandbox.root / ".buildorch" / "ledger.db") as ledger:
+                    found.append({entry.service: entry.record.status for entry in ledger.latest()})
+
+    assert found == [{"app": "skipped", "web": "skipped"}] * 2
+
+
+@pytest.mark.anyio
+async def test_what_changed_is_built_beside_what_is_skipped_and_takes_the_skipped_image_as_its_base(sandbox: Sandbox):
+    sandbox.services("  app: {contexts: {b: service:base}}\n  base:\n", app="", base="")
+    keep(sandbox, "app", "base")
+    await events_of(sandbox.request())
+    (sandbox.root / "services" / "app" / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+
+    report = report_of(await events_of(sandbox.request()))
+
+    assert statuses(report) == {"base": "skipped", "app": "built"}
+    assert report.services["app"].reason == "inputs changed: Dockerfile:2 ENV added"
+    argv = (sandbox.root / "services" / "app" / "argv.txt").read_text().splitlines()
+    assert f"--build-context=b=docker-image://shop/base:latest@{sandbox.image.digest}" in argv
+
+
+@pytest.mark.anyio
+async def test_an_engine_of_another_kind_builds_what_names_no_platform(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    await events_of(sandbox.request())
+    info = {"ServerVersion": "28.0.0", "OSType": "linux", "Architecture": "aarch64"}
+    driver = {"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
+    sandbox.engine.info = json.dumps({**info, **driver}).encode()
+
+    [record] = report_of(await events_of(sandbox.request())).services.values()
+
+    assert (record.status, record.reason) == ("built", "inputs changed: platforms (/, now linux/aarch64)")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("option", "reason"), [("force", "--force"), ("no_cache", "--no-cache")])
+async def test_what_did_not_change_is_built_where_that_is_asked_for(sandbox: Sandbox, option: str, reason: str):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    await events_of(sandbox.request())
+
+    [record] = report_of(await events_of(sandbox.request(**{option: True}))).services.values()
+
+    assert (record.status, record.reason, record.unchanged) == ("built", reason, True)
+
+
+@pytest.mark.anyio
+async def test_a_new_tag_on_an_unchanged_image_is_a_tag_and_no_build(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    await events_of(sandbox.request())
+
+    [record] = report_of(await events_of(sandbox.request(overrides=("app.tags=[v2, latest]",)))).services.values()
+
+    assert (record.status, record.reference) == ("skipped", "shop/app:v2")
+    assert sandbox.engine.images["shop/app:v2"] is sandbox.image
+
+
+@pytest.mark.anyio
+async def test_a_skipped_image_is_judged_by_todays_rules(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    await events_of(sandbox.request())
+    sandbox.services("  app: {size: {max: 10}}\n")
+
+    report = report_of(await events_of(sandbox.request()))
+
+    assert (report.exit_code, statuses(report)) == (3, {"app": "skipped"})
+
+
+@pytest.mark.anyio
+async def test_a_build_that_failed_last_time_is_told_by_the_image_before_it(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    await events_of(sandbox.request())
+    (sandbox.root / "services" / "app" / "behave.sh").write_text("exit 1")
+    failed = report_of(await events_of(sandbox.request(force=True)))
+
+    report = report_of(await events_of(sandbox.request()))
+
+    assert statuses(failed) == {"app": "failed"}
+    assert statuses(report) == {"app": "skipped"}
+
+
+@pytest.mark.anyio
+async def test_nothing_that_speaks_against_a_skip_is_recorded_with_a_fingerprint(sandbox: Sandbox):
+    sandbox.services("  app: {no_cache_filter: [x]}\n", app="")
+    keep(sandbox, "app")
+
+    reports = [report_of(await events_of(sandbox.request())) for _ in range(2)]
+
+    assert [report.services["app"].fingerprint for report in reports] == [None, None]
+    assert reports[1].services["app"].reason == "not provable: no_cache_filter has x built every time"
+
+
+@pytest.mark.anyio
+async def test_files_that_change_while_they_are_built_fail_the_service_and_are_not_believed_later(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("buildorch.execute.RETRY_DELAY_S", 0.01)
+    sandbox.services("  app:\n", app="")
+    folder = sandbox.root / "services" / "app"
+    (folder / "Dockerfile").write_text("FROM scratch\nCOPY main.py /\n")
+    (folder / "main.py").write_text("1")
+    (folder / "behave.sh").write_text('echo >> "$context/main.py"')
+
+    report = report_of(await events_of(sandbox.request()))
+
+    record = report.services["app"]
+    assert (report.exit_code, record.status, record.digest, record.fingerprint) == (1, "failed", None, None)
+    assert record.error is not None
+    assert (record.error.kind, record.attempts) == ("context_changed", 2)
+    assert "main.py" in record.error.message
+    with Ledger(sandbox.root / ".buildorch" / "ledger.db") as ledger:
+        assert ledger.images() == {}
+
+
+def test_no_value_of_an_argument_is_in_the_state_folder_or_in_what_is_printed(
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+):
+    sandbox.services("  app: {args: {TOKEN: hunter2-one}, secrets: [{id: a, env: HUNTER2}]}\n", app="")
+    keep(sandbox, "app")
+    changed = ["-f", str(sandbox.file), "--set", "app.args.TOKEN=hunter2-two"]
+
+    codes = [
+        main(["build-all", "-f", str(sandbox.file), "--progress", "plain"]),
+        main(["explain", "app", *changed]),
+        main(["explain", "app", "--format", "json", *changed]),
+        main(["plan", *changed]),
+    ]
+
+    said = "".join(capsys.readouterr())
+    assert (codes, "argument TOKEN" in said) == ([0, 0, 0, 0], True)
+    assert "hunter2" not in said.lower()
+    for file in (sandbox.root / ".buildorch").iterdir():
+        assert b"hunter2" not in file.read_bytes().lower(), file.name
+    with Ledger(sandbox.root / ".buildorch" / "ledger.db") as ledger:
+        kept = ledger.snapshot("app")
+    assert kept is not None
+    assert b"hunter2" not in zlib.decompress(kept).lower()
+
+
+def test_inputs_that_are_read_again_are_read_with_the_onbuild_of_what_they_build_on(sandbox: Sandbox):
+    sandbox.services("  app: {contexts: {b: service:base}}\n  base:\n", app="", base="")
+    services = sandbox.root / "services"
+    (services / "base" / "Dockerfile").write_text("FROM scratch\nONBUILD COPY main.py /\n")
+    (services / "app" / "Dockerfile").write_text("FROM b\n")
+    (services / "app" / "main.py").write_text("1")
+    request = sandbox.request()
+
+    with opened(request, plan(request)) as at_hand:
+        decided = at_hand.decide(request)["app"].inputs
+        again = at_hand.reread(decided.solve)
+
+    assert again.observed == decided.observed
+    (services / "app" / "main.py").write_text("22")
+    assert again.changed() == ("main.py",)
+
+
+def test_explaining_goes_on_without_what_was_kept_of_the_last_inputs(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    buildorch.build(sandbox.file)
+    with sqlite3.connect(sandbox.root / ".buildorch" / "ledger.db") as ledger:
+        ledger.execute("UPDATE snapshots SET snapshot = x'00'")
+    ledger.close()
+
+    decided = preview(sandbox.request(overrides=("app.network=host",))).decided["app"]
+
+    assert decided.reason == "inputs changed: what the last build read is not known"
+
+
+def test_a_preview_builds_nothing_and_records_nothing(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+
+    [decided] = preview(sandbox.request()).decided.values()
+
+    assert decided.reason == "first build"
+    assert not sandbox.started("app")
+    assert not sandbox.record.exists()
+    with Ledger(sandbox.root / ".buildorch" / "ledger.db") as ledger:
+        assert ledger.services() == []
+
+
+@pytest.mark.parametrize("progress", ["plain", "json", "quiet"])
+def test_every_view_shows_a_run_of_skips(sandbox: Sandbox, progress: str, capsys: pytest.CaptureFixture[str]):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    buildorch.build(sandbox.file)
+
+    code = main(["build-all", "-f", str(sandbox.file), "--progress", progress])
+
+    said = capsys.readouterr()
+    shown = {
+        "plain": f"app | skipped, nothing changed: shop/app:latest {sandbox.image.digest}\n",
+        "json": '"status":"skipped"',
+        "quiet": "",
+    }
+    assert shown[progress] in said.err.replace('": "', '":"')
+    assert (code, "1 skipped in " in said.out) == (0, True)
+
+
 # --- the three doors
 
 
@@ -314,7 +566,7 @@ def by_command(sandbox: Sandbox) -> dict[str, Any]:
     return report
 
 
-VOLATILE = {"run_id", "started_at", "finished_at", "duration_s", "reason"}
+VOLATILE = {"run_id", "started_at", "finished_at", "built_at", "duration_s", "reason", "unchanged"}
 
 
 def steady(value: Any) -> Any:
@@ -329,7 +581,11 @@ def test_every_door_gives_the_same_record_and_exit_code(sandbox: Sandbox, door: 
     failing = f"cat {DATA / 'failed_step.rawjson'} >&2; exit 1"
     sandbox.services("  bad:\n  good: {size: {max: 10}}\n", bad=failing, good="")
 
-    assert steady(door(sandbox)) == steady(by_call(sandbox))
+    through_the_door = door(sandbox)
+    for file in (sandbox.root / ".buildorch").glob("ledger.db*"):
+        file.unlink()  # else nothing would have changed
+
+    assert steady(through_the_door) == steady(by_call(sandbox))
 
 
 def test_a_bad_run_raises_where_that_was_asked_for(sandbox: Sandbox):
@@ -351,7 +607,7 @@ def test_a_signal_ends_the_run_in_good_order(sandbox: Sandbox, number: signal.Si
     command = [sys.executable, "-m", "buildorch", "build-all", "-f", str(sandbox.file), "--progress", "quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 10
-        while not pid_file.exists() and time.monotonic() < deadline:
+        while not (pid_file.exists() and pid_file.read_text()) and time.monotonic() < deadline:
             time.sleep(0.01)
 
         process.send_signal(number)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from fakes import FakeRegistry, digest_of, make_image, running_registry
+from fakes import MANIFEST, FakeRegistry, digest_of, make_image, running_registry
 
 from buildorch.errors import EXIT_UNREACHABLE, RegistryError
 from buildorch.oci import ImageReference
@@ -177,6 +177,39 @@ def test_a_body_that_breaks_off_is_an_error_and_not_a_short_document(registry: F
     registry.cut = True
 
     assert f"{registry.host} broke off on /v2/team/app/manifests/v1" in str(refused(registry))
+
+
+@pytest.mark.parametrize("login", ["", "token", "basic"])
+def test_a_tag_is_put_on_a_manifest_and_its_digest_stays(registry: FakeRegistry, tmp_path: Path, login: str):
+    registry.login = login
+    image = registry.image
+    assert image is not None
+    tagging = repository(registry, logged_in(tmp_path, registry.host))
+    data = tagging.manifest("v1")
+
+    tagging.put_manifest("v2", data)
+
+    assert registry.tags == {"v2": image.digest}
+    assert registry.media_type == MANIFEST
+
+
+def test_a_login_is_taken_up_while_a_tag_is_put(registry: FakeRegistry):
+    registry.login = "token"
+    image = registry.image
+    assert image is not None
+
+    repository(registry).put_manifest("v2", image.blobs[image.digest])
+
+    assert registry.methods == ["PUT", "GET", "PUT"]
+
+
+@pytest.mark.parametrize("status", [307, 400, 403, 500])
+def test_a_tag_that_is_refused_is_told(registry: FakeRegistry, status: int):
+    registry.status = status
+
+    with pytest.raises(RegistryError, match=f"gave {status} for /v2/team/app/manifests/v2"):
+        repository(registry).put_manifest("v2", b"{}", media_type=MANIFEST)
+    assert len(registry.asked) == 1
 
 
 def test_a_registry_that_is_not_there_is_told():

@@ -57,6 +57,7 @@ services:
     builder: ci
     retries: 3
     timeout: 1h30m
+    max_age: 12h
     tags: ["v{date}"]
     size: {max: 1GB}
     policy: {min_stages: 3}
@@ -97,7 +98,7 @@ def test_every_key_of_a_service_is_understood():
     ]
     assert app.labels == {"team": "core"}
     assert app.attestations == Attestations(provenance="max", sbom=True)
-    assert (app.retries, app.timeout, app.network, app.builder) == (3, 5400, "none", "ci")
+    assert (app.retries, app.timeout, app.max_age, app.network, app.builder) == (3, 5400, 43200, "none", "ci")
     assert app.platforms == ("linux/amd64", "linux/arm64/v8")
     assert app.buildx == ("--shm-size=1g",)
     assert set(app.model_fields_set) == set(type(app).model_fields) - {"registry"}

@@ -15,7 +15,7 @@ from buildorch.measure import STAND_IN_LABEL
 from buildorch.plan import Selection, Solve, resolve
 from buildorch.record import Budget, Failure, FailureKind, ServiceRecord, Solved, Steps
 from buildorch.services import parse
-from buildorch.settle import Images, destination, settle
+from buildorch.settle import Images, settle
 from buildorch.testing import make_digest, make_failure
 
 AT = "2026-01-31T12:00:00.000Z"
@@ -167,4 +167,4 @@ def test_a_dockerfile_that_cannot_be_read_is_not_judged(engine: FakeEngine, tmp_
     ],
 )
 def test_where_an_image_is_after_its_build(outputs: list[str], *, push: bool, where: str):
-    assert destination(make_solve(f"{{outputs: {outputs}}}", push=push)) == where
+    assert make_solve(f"{{outputs: {outputs}}}", push=push).destination == where

@@ -2,7 +2,7 @@
 
 In: a Dockerfile's text. Out: `Dockerfile`. Touches nothing.
 
-The syntax tree is e2b-dockerfile-utils', a port of BuildKit's own parser (`frontend/dockerfile/parser`).
+This is the view for the policy: every stage counts, and what cannot be expanded is empty. `reading` is the strict one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""What a Dockerfile declares and what a build of it reads.
+
+In: a Dockerfile's text, and the solve's own parameters. Out: frozen values. Touches nothing.
+
+`read` gives the stages, for the policy. `reads` gives what a build can see (images, paths, remote sources), for the
+decision to skip it: there, whatever is not surely understood counts as read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from buildorch.lazy import names_of
+
+if TYPE_CHECKING:
+    from buildorch.dockerfile.reading import Reads, reads
+    from buildorch.dockerfile.references import remote_is_pinned
+    from buildorch.dockerfile.stages import Dockerfile, Stage, read
+    from buildorch.dockerfile.syntax import Instruction
+
+__all__ = ["Dockerfile", "Instruction", "Reads", "Stage", "read", "reads", "remote_is_pinned"]
+
+_HOMES = {
+    "Dockerfile": "stages",
+    "Instruction": "syntax",
+    "Reads": "reading",
+    "Stage": "stages",
+    "read": "stages",
+    "reads": "reading",
+    "remote_is_pinned": "references",
+}
+
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+    __getattr__ = names_of(__name__, _HOMES)

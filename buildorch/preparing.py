@@ -1,0 +1,222 @@
+"""What a run needs before anything is built: the request, its plan, what is at hand, and what is decided.
+
+In: a `BuildRequest`. Out: `Planned`, `Preview`, `AtHand`. Touches: the project's folder, the engine, registries, the
+ledger and the caches, for reading; nothing is built.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from buildorch import inputs, presence, project
+from buildorch.bases.base import LOCK_FILE
+from buildorch.buildx import client
+from buildorch.context import StatCache
+from buildorch.context.stat_cache import FILE_NAME as CONTEXTS_FILE
+from buildorch.engine import Engine
+from buildorch.fingerprint import Environment, keyed
+from buildorch.ledger import FILE_NAME as LEDGER_FILE
+from buildorch.ledger import Ledger
+from buildorch.plan import Output, Plan, Revision, Selection, Solve, resolve
+from buildorch.services import Override
+from buildorch.skipping import Decided, Past, decide_all
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from buildorch.bases import Base, Lock
+    from buildorch.engine import EngineInfo
+    from buildorch.presence import Presence, Wanted
+    from buildorch.record import EngineFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """What to build and how; the command, the API and the Makefile all say it with this."""
+
+    file: Path = Path("services.yaml")
+    """The services file."""
+    services: tuple[str, ...] = ()
+    """These and what they need; none for all."""
+    jobs: int | None = None
+    """How many solves run at once; the engine's number of CPUs by default."""
+    output: Output = "load"
+    """`load` into the engine's image store, or `push` to the registry in the image's name."""
+    platforms: tuple[str, ...] = ()
+    builder: str | None = None
+    no_cache: bool = False
+    force: bool = False
+    """Whether every service is built, whatever has not changed."""
+    frozen: bool = False
+    """Whether base images come from buildorch.lock alone; no registry is asked for them."""
+    fail_fast: bool = False
+    overrides: tuple[str, ...] = ()
+    """`SERVICE.KEY=VALUE`, as --set takes them."""
+    record: Path | None = None
+    """Where the run record goes; .buildorch/run.json beside the services file by default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a request comes to, before anything is built."""
+
+    project: project.Project
+    plan: Plan
+    revision: Revision | None
+
+
+def plan(request: BuildRequest) -> Planned:
+    """The plan of a request; needs no engine.
+
+    Raises:
+        UsageError: the services file or the request cannot be used.
+    """
+    found = project.read(request.file, overrides=[Override.parse(text) for text in request.overrides])
+    at, _ = project.revision(found.root)
+    chosen = Selection(
+        services=request.services,
+        output=request.output,
+        platforms=request.platforms,
+        builder=request.builder,
+        no_cache=request.no_cache,
+    )
+    today = datetime.now(UTC).strftime("%Y%m%d")
+    planned = resolve(found.file, chosen, root=found.root, revision=at, date=today)
+    project.require_inputs(found, planned)
+    return Planned(found, planned, at)
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a request would do, and why."""
+
+    plan: Plan
+    decided: Mapping[str, Decided]
+
+
+def preview(request: BuildRequest) -> Preview:
+    """What `stream` would build and skip; builds nothing and writes nothing but caches.
+
+    Raises:
+        UsageError, EngineError, LedgerError: as `stream`.
+    """
+    planned = plan(request)
+    with opened(request, planned) as at_hand:
+        return Preview(planned.plan, at_hand.decide(request))
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """What a run works with: the engine, the ledger, the caches."""
+
+    planned: Planned
+    buildx: client.Buildx
+    engine: Engine
+    info: EngineInfo
+    facts: EngineFacts
+    ledger: Ledger
+    surroundings: inputs.Surroundings
+    environment: Environment
+    past: Past
+
+    def decide(self, request: BuildRequest) -> dict[str, Decided]:
+        """Build or skip, for every service of the plan."""
+        return decide_all(
+            inputs.read(self.planned.plan, self.surroundings),
+            self.past,
+            environment=self.environment,
+            asked="--force" if request.force else "--no-cache" if request.no_cache else "",
+            in_engine=lambda images: presence.in_engine(images, self.engine, info=self.info),
+            in_registries=_in_registries,
+        )
+
+    def reread(self, solve: Solve) -> inputs.Inputs:
+        """One service's inputs as they are now; with it what it builds on, whose ONBUILD is among them."""
+        wanted = {solve.name, *solve.depends_on}
+        originals = tuple(one for one in self.planned.plan.solves if one.name in wanted)
+        return inputs.read(Plan(self.planned.plan.project, originals), self.surroundings)[solve.name]
+
+
+@contextmanager
+def opened(request: BuildRequest, planned: Planned) -> Iterator[AtHand]:
+    """Everything at hand, closed at the end."""
+    state = planned.project.state
+    buildx = client.find_buildx()
+    engine = Engine.at(client.find_endpoint())
+    with ExitStack() as stack:
+        ledger = stack.enter_context(Ledger(state / LEDGER_FILE))
+        info = engine.info()
+        facts = info.facts(_buildx_version(buildx, ledger))
+        client.require_builders({solve.builder for solve in planned.plan.solves if solve.builder})
+        key = inputs.key(state)
+        proxies = client.proxies()
+        yield AtHand(
+            planned=planned,
+            buildx=buildx,
+            engine=engine,
+            info=info,
+            facts=facts,
+            ledger=ledger,
+            surroundings=inputs.Surroundings(
+                cache=stack.enter_context(StatCache(state / CONTEXTS_FILE)),
+                key=key,
+                lock=_lock(planned.project.root / LOCK_FILE),
+                frozen=request.frozen,
+                mirrors=info.mirrors,
+                builder=client.current_builder(),
+                onbuild=partial(_onbuild, ledger, info.mirrors),
+            ),
+            environment=Environment(
+                engine=info.version,
+                buildx=facts.buildx,
+                store=info.store,
+                platform=info.platform,
+                variables=inputs.variables(key, os.environ),
+                proxies=keyed(key, proxies) if proxies else "",
+            ),
+            past=Past(ledger.images(), frozenset(ledger.services()), ledger.snapshot),
+        )
+
+
+def _in_registries(images: Sequence[Wanted]) -> Sequence[Presence]:
+    return presence.in_registries(images)  # loaded where something was pushed
+
+
+def _lock(path: Path) -> Lock | None:
+    if not path.exists():
+        return None
+    from buildorch.bases import lockfile  # noqa: PLC0415 - only where there is one
+
+    return lockfile.read(path)
+
+
+def _onbuild(ledger: Ledger, mirrors: Sequence[str], base: Base, platforms: Sequence[str]) -> tuple[str, ...] | None:
+    """The triggers of a base image; remembered, as they are a property of its digest."""
+    key = f"onbuild {base.digest} {','.join(platforms)}"
+    known = ledger.fact(key)
+    if known is None:
+        from buildorch.bases.triggers import onbuild  # noqa: PLC0415 - once for each digest, ever
+
+        found = onbuild(base, platforms, mirrors=mirrors)
+        if found is None:
+            return None
+        ledger.remember(key, json.dumps(found))
+        return found
+    return tuple(map(str, json.loads(known)))
+
+
+def _buildx_version(buildx: client.Buildx, ledger: Ledger) -> str:
+    """The plugin's version; asked once for each plugin, as the question is a process of 85 ms of CPU."""
+    key = f"buildx {buildx.stamp}"
+    known = ledger.fact(key)
+    if known is None:
+        known = buildx.version()
+        ledger.remember(key, known)
+    return known

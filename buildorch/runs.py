@@ -1,0 +1,177 @@
+"""One run's records: what is skipped, what was built, and the report at its end. No event loop is needed for it.
+
+In: a `BuildRequest`. Out: a `Run`, whose methods give events and the `Report`. Touches: what `buildorch.preparing`
+touches, the ledger and the run record; tags, where a skipped image lacks one.
+
+A run in which nothing has to be built is `begin`, `skip` and `close`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import secrets
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from buildorch import preparing, project
+from buildorch.errors import EngineError, UsageError
+from buildorch.events import RunStarted, ServiceFinished, SolveFinished, now
+from buildorch.fingerprint import Build, Skip
+from buildorch.plan import Plan
+from buildorch.record import Failure, FailureKind, GitFacts, Report, ServiceRecord
+from buildorch.report.outcome import exit_code
+from buildorch.retagging import retag
+from buildorch.settle import Images, settle
+from buildorch.skipping import is_proven, made_from, skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from buildorch.inputs import Inputs
+    from buildorch.inspection import LayerSizes
+    from buildorch.plan import Solve
+    from buildorch.preparing import AtHand, BuildRequest
+    from buildorch.skipping import Decided
+
+RECORD = "run.json"
+
+
+@contextmanager
+def opened(request: BuildRequest) -> Iterator[Run]:
+    """A run that is about to begin; everything that can go wrong before a build starts goes wrong here.
+
+    Raises:
+        UsageError: the request cannot be carried out; nothing was built.
+        EngineError: no engine, builder or buildx; nothing was built.
+        LedgerError: the ledger cannot be opened.
+    """
+    begun = time.monotonic()
+    if request.jobs is not None and request.jobs < 1:
+        raise UsageError(f"{request.jobs} builds at once are not possible", hint="give -j 1 or more")
+    planned = preparing.plan(request)
+    record = request.record or planned.project.state / RECORD
+    project.require_writable(record)
+    with preparing.opened(request, planned) as at_hand:
+        yield Run(at_hand, at_hand.decide(request), record, request.jobs or at_hand.facts.cpus, begun)
+
+
+@dataclass
+class Run:
+    """One run, and what it has recorded so far; threads may share it."""
+
+    at_hand: AtHand
+    decided: Mapping[str, Decided]
+    record: Path
+    jobs: int
+    begun: float
+    """By time.monotonic: what is looked at before a build counts too."""
+    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}")
+    started_at: str = field(default_factory=now)
+    records: dict[str, ServiceRecord] = field(default_factory=dict)
+
+    @property
+    def solves(self) -> tuple[Solve, ...]:
+        """Every service of the run, in dependency order."""
+        return self.at_hand.planned.plan.solves
+
+    @property
+    def builds(self) -> Plan:
+        """What is not skipped."""
+        solves = (one for one in self.solves if isinstance(self.decided[one.name].decision, Build))
+        return Plan(self.at_hand.planned.plan.project, tuple(solves))
+
+    def begin(self) -> RunStarted:
+        """Note in the ledger that the run begins."""
+        project_name = self.at_hand.planned.plan.project
+        self.at_hand.ledger.begin(self.run_id, project=project_name, started_at=self.started_at)
+        return RunStarted(
+            at=self.started_at,
+            run_id=self.run_id,
+            project=project_name,
+            services=tuple(solve.name for solve in self.solves),
+            jobs=self.jobs,
+            engine=self.at_hand.facts,
+        )
+
+    def skip(self) -> list[ServiceFinished]:
+        """The records of all that is not built, committed; their images get the names they lack."""
+        found: dict[str, ServiceRecord] = {}
+        for name, one in self.decided.items():
+            if isinstance(one.decision, Skip):
+                record = skipped(one, one.decision.record)
+                found[name] = self._named(one, record)
+        if found:
+            self.at_hand.ledger.commit_all(self.run_id, found)
+            self.records |= found
+        return [ServiceFinished(at=now(), service=name, record=record) for name, record in found.items()]
+
+    def _named(self, one: Decided, record: ServiceRecord) -> ServiceRecord:
+        """The record of a skipped service whose image has all its names now; a failure where that cannot be."""
+        if not one.untagged or record.digest is None:
+            return record
+        try:
+            retag(one.inputs.solve, record.digest, one.untagged, engine=self.at_hand.engine)
+        except EngineError as error:
+            message = f"its image did not change, but could not be named {', '.join(one.untagged)}: {error}"
+            failure = Failure(
+                kind=FailureKind.OTHER, message=message, hint=error.hint or "run it again", exit_code=error.exit_code
+            )
+            return dataclasses.replace(record, status="failed", error=failure)
+        return record
+
+    def settle(
+        self, solve: Solve, finished: SolveFinished, built_from: Inputs, *, sizes: LayerSizes
+    ) -> ServiceFinished:
+        """Measure what a solve left, judge it and commit its record; those it builds on come first."""
+        at_hand = self.at_hand
+        images = Images(at_hand.engine, at_hand.facts.store, sizes)
+        record = settle(solve, finished, images, reason=self.decided[solve.name].reason)
+        last = at_hand.past.images.get(solve.name)
+        made = made_from(built_from, self.records, environment=at_hand.environment)
+        record = dataclasses.replace(
+            record,
+            unchanged=last is not None and record.digest is not None and record.digest == last.digest,
+            fingerprint=made.digest if is_proven(built_from, record) else None,
+            # BuildKit does not name what a build was held to.
+            bases={**built_from.observed.bases, **record.bases} if record.digest else {},
+        )
+        self._commit(solve.name, record, snapshot=built_from.snapshot(made).to_bytes() if record.digest else None)
+        return ServiceFinished(at=now(), service=solve.name, record=record)
+
+    def close(self, *, interrupted: int | None = None) -> Report:
+        """Write the run record and the ledger's last word.
+
+        Args:
+            interrupted: the exit code of a run that did not come to its end; services without a record are cancelled.
+        """
+        for solve in self.solves:
+            if solve.name not in self.records:
+                failure = Failure(kind=FailureKind.CANCELLED, message="the run ended before it was built")
+                finished = SolveFinished(
+                    at=now(), service=solve.name, started_at=None, duration_s=0.0, attempts=0, failure=failure
+                )
+                self._commit(solve.name, settle(solve, finished, None, reason=self.decided[solve.name].reason))
+        at = self.at_hand.planned.revision
+        report = Report(
+            run_id=self.run_id,
+            project=self.at_hand.planned.plan.project,
+            started_at=self.started_at,
+            duration_s=round(time.monotonic() - self.begun, 3),
+            exit_code=exit_code(self.records.values(), interrupted=interrupted),
+            jobs=self.jobs,
+            git=GitFacts(sha=at.sha, branch=at.branch, dirty=at.dirty) if at else None,
+            engine=self.at_hand.facts,
+            services={solve.name: self.records[solve.name] for solve in self.solves},
+        )
+        self.at_hand.ledger.finish(report)
+        project.write_atomically(self.record, report.to_json())
+        return report
+
+    def _commit(self, name: str, record: ServiceRecord, *, snapshot: bytes | None = None) -> None:
+        """Durable before it is known to anybody."""
+        self.at_hand.ledger.commit(self.run_id, name, record, snapshot=snapshot)
+        self.records[name] = record
