@@ -36,22 +36,20 @@ class Row:
 
 def cold_three(folder: Path) -> Iterator[Row]:
     project = projects.three_services(folder / "three")
-    images = [f"tasks/{name}:bench" for name in project.services]
     commands = {"ours": measuring.buildorch(project.root), "bake": measuring.bake()}
-    times = _cold_times(project, images, commands, rounds=3)
+    times = _cold_times(project, commands, rounds=3)
     yield _against_bake("cold, the three services", "1.05", times["ours"], times["bake"])
 
 
 def cold_fifty(folder: Path) -> Iterator[Row]:
     project = projects.small_services(folder / "fifty", count=50, files=20_000)
-    images = [f"bench/{name}:bench" for name in project.services]
     commands = {
         "-j 4": measuring.buildorch(project.root, "-j", "4"),
         "-j as the engine's CPUs": measuring.buildorch(project.root),
         "bake": measuring.bake(),
         "bake without provenance": measuring.bake("--provenance=false"),
     }
-    times = _cold_times(project, images, commands, rounds=3)
+    times = _cold_times(project, commands, rounds=3)
     for name in ("-j 4", "-j as the engine's CPUs"):
         yield _against_bake(f"cold, 50 services, 20,000 files, {name}", "1.10", times[name], times["bake"])
     plain = times["bake without provenance"]
@@ -60,15 +58,14 @@ def cold_fifty(folder: Path) -> Iterator[Row]:
 
 def two_hundred(folder: Path) -> Iterator[Row]:
     project = projects.small_services(folder / "two-hundred", count=200, files=20_000)
-    images = [f"bench/{name}:bench" for name in project.services]
-    measuring.empty_caches(images)
+    measuring.empty_caches(project.images)
     took = measuring.seconds(measuring.buildorch(project.root), cwd=project.root)
-    measuring.empty_caches(images)
+    measuring.empty_caches(project.images)
     bake = subprocess.run(measuring.bake(), cwd=project.root, capture_output=True, text=True, check=False)
     said = bake.stderr.strip().splitlines()[-1][:80] if bake.returncode else "it built them all"
     detail = f"{took:.1f} s; bake exits with {bake.returncode}: {said}"
     yield Row("cold, 200 services", "all built", "all built", detail)
-    measuring.empty_caches(images)
+    measuring.empty_caches(project.images)
 
 
 def start_up(_: Path) -> Iterator[Row]:
@@ -93,21 +90,19 @@ def memory(folder: Path) -> Iterator[Row]:
     yield Row(
         "the same, each printing 100 MB in one line", f"{extra:+.0f} MB", "+50 MB", f"{loud / 1024:.0f} MB in all"
     )
-    measuring.empty_caches([f"bench/{name}:bench" for name in project.services])
+    measuring.empty_caches(project.images)
 
 
 def unchanged_three(folder: Path) -> Iterator[Row]:
     project = projects.three_services(folder / "unchanged-three")
-    images = [f"tasks/{name}:bench" for name in project.services]
     commands = {"ours": measuring.buildorch(project.root), "bake": measuring.bake()}
     times = _warm_times(project, commands, rounds=11)
-    measuring.remove_images(images)
+    measuring.remove_images(project.images)
     yield _against_bake("nothing changed, the three services", "0.50", times["ours"], times["bake"])
 
 
 def unchanged_fifty(folder: Path) -> Iterator[Row]:
     project = projects.small_services(folder / "unchanged-fifty", count=50, files=20_000)
-    images = [f"bench/{name}:bench" for name in project.services]
     commands = {"ours": measuring.buildorch(project.root), "bake": measuring.bake()}
     times = _warm_times(project, commands, rounds=5)
     started = measuring.docker_processes(commands["ours"], cwd=project.root, folder=folder / "counting")
@@ -117,7 +112,7 @@ def unchanged_fifty(folder: Path) -> Iterator[Row]:
     changing = {name: functools.partial(_after_an_edit, project, command) for name, command in commands.items()}
     edited = measuring.in_turn(changing, rounds=5)
     yield _against_bake("one of the 50 changed", "0.20", edited["ours"], edited["bake"])
-    measuring.remove_images(images)
+    measuring.remove_images(project.images)
 
 
 def unchanged_registry(folder: Path) -> Iterator[Row]:
@@ -141,7 +136,6 @@ def growth(folder: Path) -> Iterator[Row]:
     bake = ()
     for count in (50, 100, 150, 200):
         project = projects.small_services(folder / f"growth-{count}", count=count, files=count * 500)
-        images = [f"bench/{name}:bench" for name in project.services]
         ours = measuring.buildorch(project.root)
         measuring.settle(ours, cwd=project.root)
         points[count] = statistics.median(measuring.seconds(ours, cwd=project.root) for _ in range(5))
@@ -150,7 +144,7 @@ def growth(folder: Path) -> Iterator[Row]:
             bake = tuple(measuring.seconds(measuring.bake(), cwd=project.root) for _ in range(5))
         if count == 200:
             peak = measuring.peak_kilobytes_of(ours, cwd=project.root) / 1024
-        measuring.remove_images(images)
+        measuring.remove_images(project.images)
     measuring.empty_caches([])
     for_fifty = statistics.median(bake)
     yield Row(
@@ -178,11 +172,11 @@ CASES: dict[str, Callable[[Path], Iterator[Row]]] = {
 
 
 def _cold_times(
-    project: projects.Project, images: list[str], commands: dict[str, list[str]], *, rounds: int
+    project: projects.Project, commands: dict[str, list[str]], *, rounds: int
 ) -> dict[str, tuple[float, ...]]:
-    runs = {name: functools.partial(_cold, project, images, command) for name, command in commands.items()}
+    runs = {name: functools.partial(_cold, project, command) for name, command in commands.items()}
     times = measuring.in_turn(runs, rounds=rounds)
-    measuring.empty_caches(images)
+    measuring.empty_caches(project.images)
     return times
 
 
@@ -207,8 +201,8 @@ def _against_bake(work: str, limit: str, ours: tuple[float, ...], theirs: tuple[
     return Row(work, f"{measuring.ratio(ours, theirs):.2f} of bake", limit, detail)
 
 
-def _cold(project: projects.Project, images: list[str], command: list[str]) -> float:
-    measuring.empty_caches(images)
+def _cold(project: projects.Project, command: list[str]) -> float:
+    measuring.empty_caches(project.images)
     return measuring.seconds(command, cwd=project.root)
 
 

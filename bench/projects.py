@@ -21,6 +21,8 @@ class Project:
     root: Path
     name: str
     services: tuple[str, ...]
+    images: tuple[str, ...]
+    """What both tools call their images: bake has a tag of its own, else each run would take the other's name away."""
 
 
 def three_services(root: Path) -> Project:
@@ -56,7 +58,7 @@ def _project(root: Path, name: str, services_names: tuple[str, ...], *, services
     targets = {
         service: {
             "context": f"services/{service}",
-            "tags": [f"{name}/{service}:bench"],
+            "tags": [f"{name}/{service}:bake"],
             "platforms": ["linux/amd64"],
             **({} if "/" in name else {"output": ["type=docker"]}),
         }
@@ -64,4 +66,5 @@ def _project(root: Path, name: str, services_names: tuple[str, ...], *, services
     }
     bake = {"group": {"default": {"targets": list(services_names)}}, "target": targets}
     (root / "bake.json").write_text(json.dumps(bake, indent=1))
-    return Project(root, name, services_names)
+    images = tuple(f"{name}/{service}:{tag}" for service in services_names for tag in ("bench", "bake"))
+    return Project(root, name, services_names, images)

@@ -15,11 +15,11 @@ import zlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from buildorch.quantities import some_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-NAMED_AT_MOST = 3
-"""How many changed inputs a one-line reason names before it counts the rest."""
 DIGEST_SHOWN = len("sha256:") + 12
 _KINDS = {"f": "a file", "d": "a folder", "l": "a symbolic link", "o": "a special file"}
 _TOLD = {"engine", "buildx", "store", "platforms", "target", "network", "image", "output", "attestations", "format"}
@@ -50,11 +50,13 @@ class Snapshot:
     files: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Context's name, empty for the main one -> path -> what is there, as `context.Content.text` has it."""
     instructions: tuple[Instruction, ...] = ()
+    rules: Mapping[str, str] = field(default_factory=dict)
+    """Context's name -> its ignore file's path and hash."""
 
     def to_bytes(self) -> bytes:
         """The snapshot for the ledger, compressed."""
         instructions = [[one.line, one.name, one.digest] for one in self.instructions]
-        plain = {"inputs": dict(self.inputs), "files": self.files, "instructions": instructions}
+        plain = {"inputs": dict(self.inputs), "files": self.files, "instructions": instructions, "rules": self.rules}
         return zlib.compress(json.dumps(plain, separators=(",", ":"), ensure_ascii=True).encode(), level=1)
 
     @classmethod
@@ -67,7 +69,8 @@ class Snapshot:
         try:
             plain = json.loads(zlib.decompress(data))
             files = {name: dict(found) for name, found in plain["files"].items()}
-            return cls(dict(plain["inputs"]), files, tuple(Instruction(*one) for one in plain["instructions"]))
+            instructions = tuple(Instruction(*one) for one in plain["instructions"])
+            return cls(dict(plain["inputs"]), files, instructions, dict(plain["rules"]))
         except (zlib.error, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not a snapshot: {error}") from None
 
@@ -88,15 +91,33 @@ class Change:
 
 
 def compare(old: Snapshot, new: Snapshot) -> tuple[Change, ...]:
-    """Everything that differs: files first, then instructions, then the other inputs by name."""
-    return (*_files(old, new), *_instructions(old, new), *_inputs(old, new))
+    """Everything that differs: ignore rules and files first, then instructions, then the other inputs by name."""
+    rules = {change.subject: change for change in _rules(old, new)}
+    files = (change for change in _files(old, new) if change.subject not in rules)
+    return (*rules.values(), *files, *_instructions(old, new), *_inputs(old, new))
 
 
 def summary(changes: Sequence[Change]) -> str:
     """A one-line reason."""
-    shown = ", ".join(str(change) for change in changes[:NAMED_AT_MOST])
-    more = len(changes) - NAMED_AT_MOST
-    return f"{shown} and {more} more" if more > 0 else shown
+    return some_of(changes)
+
+
+def _rules(old: Snapshot, new: Snapshot) -> Iterator[Change]:
+    """Ignore files that are not as they were, where what they leave out counts."""
+    for context in sorted(old.rules.keys() | new.rules.keys()):
+        name = f"context {context}".rstrip()
+        before, after = old.rules.get(context, ""), new.rules.get(context, "")
+        if before == after or old.inputs.get(name) == new.inputs.get(name):
+            continue
+        prefix = f"{context}: " if context else ""
+        path, path_now = before.rpartition(" ")[0], after.rpartition(" ")[0]
+        if path == path_now:
+            yield Change("changed", prefix + path, "ignore rules")
+            continue
+        if path:
+            yield Change("removed", prefix + path, "ignore rules")
+        if path_now:
+            yield Change("added", prefix + path_now, "ignore rules")
 
 
 def _files(old: Snapshot, new: Snapshot) -> Iterator[Change]:
@@ -134,6 +155,7 @@ def _file_detail(before: str, after: str) -> str:
 def _instructions(old: Snapshot, new: Snapshot) -> Iterator[Change]:
     if old.inputs.get("dockerfile") == new.inputs.get("dockerfile"):
         return
+    file = new.inputs.get("dockerfile", "").partition(" ")[0] or "Dockerfile"
     before, after = ([f"{one.name} {one.digest}" for one in snapshot.instructions] for snapshot in (old, new))
     steps = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     found = False
@@ -142,12 +164,13 @@ def _instructions(old: Snapshot, new: Snapshot) -> Iterator[Change]:
             continue
         found = True
         gone, come = old.instructions[first:last], new.instructions[first_now:last_now]
-        paired = min(len(gone), len(come)) if [one.name for one in gone] == [one.name for one in come] else 0
-        yield from (Change("changed", f"Dockerfile:{one.line} {one.name}") for one in come[:paired])
-        yield from (Change("removed", f"Dockerfile:{one.line} {one.name}", "the line it had") for one in gone[paired:])
-        yield from (Change("added", f"Dockerfile:{one.line} {one.name}") for one in come[paired:])
+        if [one.name for one in gone] == [one.name for one in come]:
+            yield from (Change("changed", f"{file}:{one.line} {one.name}") for one in come)
+            continue
+        yield from (Change("removed", f"{file}:{one.line} {one.name}", "the line it had") for one in gone)
+        yield from (Change("added", f"{file}:{one.line} {one.name}") for one in come)
     if not found:
-        yield Change("changed", "Dockerfile", "comments, layout or its name")
+        yield Change("changed", file, "comments, layout or its name")
 
 
 def _inputs(old: Snapshot, new: Snapshot) -> Iterator[Change]:
@@ -156,14 +179,18 @@ def _inputs(old: Snapshot, new: Snapshot) -> Iterator[Change]:
         if before == after or name == "dockerfile":
             continue
         context = name.removeprefix("context").strip() if name.startswith("context") else None
-        if context is not None and old.files.get(context, {}) != new.files.get(context, {}):
-            continue  # its files are named already
+        if context is not None and _of(context, old) != _of(context, new):
+            continue  # its files or its rules are named already
         if before is None:
             yield Change("added", name)
         elif after is None:
             yield Change("removed", name)
         else:
             yield Change("changed", name, _input_detail(name, before, after))
+
+
+def _of(context: str, snapshot: Snapshot) -> tuple[Mapping[str, str], str]:
+    return snapshot.files.get(context, {}), snapshot.rules.get(context, "")
 
 
 def _input_detail(name: str, before: str, after: str) -> str:

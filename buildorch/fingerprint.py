@@ -16,6 +16,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from buildorch.quantities import some_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 FORMAT = "1"
 """Raised whenever the same inputs would give another digest: every service is then built once more."""
-NAMED_AT_MOST = 3
-"""How many changed inputs a one-line reason names before it counts the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +198,9 @@ def _doubts(
 ) -> Iterator[str]:
     """Why the last image is not proven to be what a build would give, the most telling reason first."""
     if unproven:
-        yield f"not provable: {_named(unproven)}"
+        yield f"not provable: {some_of(unproven)}"
     elif built := list(building):
-        yield f"a service it builds on is built: {_named(built)}"
+        yield f"a service it builds on is built: {some_of(built)}"
     elif last.fingerprint is None:
         yield "the last build left no fingerprint"
     elif last.fingerprint != now.digest:
@@ -209,9 +209,3 @@ def _doubts(
         yield gone
     if expired:
         yield expired
-
-
-def _named(subjects: Sequence[str]) -> str:
-    shown = ", ".join(subjects[:NAMED_AT_MOST])
-    more = len(subjects) - NAMED_AT_MOST
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -47,6 +47,8 @@ _VARIABLES = {
     "SOURCE_DATE_EPOCH",
 }
 """What the client reads from the environment and lets change the image; BUILDKIT_* besides."""
+_SHOWN_ONLY = {"BUILDKIT_COLORS", "BUILDKIT_PROGRESS", "BUILDKIT_TTY_LOG_LINES"}
+"""Of BUILDKIT_*, what is about the client's own output."""
 _VALUE_FLAGS = ("--add-host", "--allow", "--cgroup-parent", "--pull", "--shm-size", "--ulimit")
 """Flags for `buildx:` that bring in no input but their own value."""
 
@@ -85,7 +87,8 @@ class Inputs:
         files = {
             name: {entry.path: entry.text() for entry in listing.contents()} for name, listing in self.listings.items()
         }
-        return Snapshot(fingerprint.inputs, files, self.instructions)
+        rules = {name: listing.rules for name, listing in self.listings.items() if listing.rules}
+        return Snapshot(fingerprint.inputs, files, self.instructions, rules)
 
     def changed(self) -> tuple[str, ...]:
         """The files that are not as they were when this was read: they came, went, or were written.
@@ -146,7 +149,7 @@ def variables(secret: bytes, environ: Mapping[str, str]) -> dict[str, str]:
     return {
         name: keyed(secret, value)
         for name, value in environ.items()
-        if name in _VARIABLES or name.startswith("BUILDKIT_")
+        if name in _VARIABLES or (name.startswith("BUILDKIT_") and name not in _SHOWN_ONLY)
     }
 
 

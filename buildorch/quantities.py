@@ -1,9 +1,14 @@
-"""Numbers for people: bytes in decimal units, as registries and the services file count, and durations.
+"""Quantities for people: bytes in decimal units, as registries and the services file count, durations, lists cut short.
 
-In: numbers. Out: text. Touches nothing.
+In: numbers and names. Out: text. Touches nothing.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def human_bytes(count: int) -> str:
@@ -25,3 +30,10 @@ def human_seconds(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
+
+
+def some_of(subjects: Sequence[object], *, at_most: int = 3) -> str:
+    """`a, b, c and 4 more`: the first ones, and how many are left."""
+    shown = ", ".join(str(subject) for subject in subjects[:at_most])
+    more = len(subjects) - at_most
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from buildorch.quantities import some_of
 from buildorch.record import Failure, FailureKind
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ class WatchingSolver:
 
 
 def _unbelieved(changed: tuple[str, ...]) -> Failure:
-    more = len(changed) - NAMED_AT_MOST
-    named = ", ".join(changed[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+    named = some_of(changed, at_most=NAMED_AT_MOST)
     return Failure(
         kind=FailureKind.CONTEXT_CHANGED,
         message=f"files changed while it was built, so what it holds is not known: {named}",

@@ -6,6 +6,7 @@ and states: one lstat a path, and the ignore file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import stat
@@ -38,6 +39,13 @@ class IgnoreFile(NamedTuple):
     """None where there is none, or it cannot be read."""
     entry: Entry | None
     readable: bool = True
+
+    @property
+    def named(self) -> str:
+        """Its path and the SHA-256 of its bytes; empty where there is none."""
+        if self.data is None or self.entry is None:
+            return ""
+        return f"{self.entry.path} {hashlib.sha256(self.data).hexdigest()}"
 
     def rules(self) -> IgnoreRules:
         """Its rules; where BuildKit will not take the file, and says why, nothing is left out."""

@@ -44,6 +44,9 @@ class ContextListing:
     """The state the digest belongs to, for `changed` after the build."""
     own: tuple[str, ...]
     """buildorch's own folders that BuildKit is given with the rest: the digest says nothing of them."""
+    rules: str
+    """The ignore file that holds, its path and its SHA-256; empty where there is none. What it leaves out is all that
+    counts for the digest: this is for people."""
     _folder: Folder = field(repr=False)
     _used: tuple[str, ...] | None = field(repr=False)
     _cache: StatCache = field(repr=False, compare=False)
@@ -87,7 +90,7 @@ def read(folder: Folder, cache: StatCache, *, used: tuple[str, ...] | None = Non
     if known is not None and known.settled:
         found = walk(folder, known.verdicts, used=used, ignore=ignore)
         if found.state.stamp == known.stamp:
-            return ContextListing(known.digest, found.state, found.own, folder, used, cache, key, None)
+            return ContextListing(known.digest, found.state, found.own, ignore.named, folder, used, cache, key, None)
     rules = ignore.rules()
     if found is None or not rules.leave_out_nothing:
         found = walk(folder, rules, used=used, ignore=ignore)
@@ -99,7 +102,7 @@ def read(folder: Folder, cache: StatCache, *, used: tuple[str, ...] | None = Non
     now = Known(state.stamp, all(row.settled for row in rows), digest, found.verdicts)
     if now != known or files != before:
         cache.keep(key, now, files=files)
-    return ContextListing(digest, state, found.own, folder, used, cache, key, files)
+    return ContextListing(digest, state, found.own, ignore.named, folder, used, cache, key, files)
 
 
 def _key(folder: Folder, ignore: IgnoreFile, used: tuple[str, ...] | None) -> bytes:

@@ -635,7 +635,7 @@ def _edit_ignore(project: Project, name: str, edit: Callable[[str], str]) -> Mut
     own = project.dockerfile_path.with_name(f"{project.dockerfile_path.name}.dockerignore")
     path = own if own.exists() else project.folder / ".dockerignore"
     _write(path, edit(path.read_bytes().decode()))
-    return Mutation(name, str(path), (".*",), wide=True)
+    return Mutation(name, str(path), (rf"(\S*/)?{re.escape(path.name)}",), wide=True)
 
 
 @kind("ignore negation")
@@ -663,7 +663,7 @@ def ignore_emptied(project: Project) -> Mutation:
 def own_ignore(project: Project) -> Mutation:
     own = project.dockerfile_path.with_name(f"{project.dockerfile_path.name}.dockerignore")
     own.unlink() if own.exists() else _write(own, project.chance.choice(IGNORED))
-    return Mutation("the Dockerfile's own ignore file", str(own), (".*",), wide=True)
+    return Mutation("the Dockerfile's own ignore file", str(own), (rf"(\S*/)?{re.escape(own.name)}",), wide=True)
 
 
 @kind("a named context's ignore file")
@@ -710,7 +710,7 @@ def _edit_dockerfile(project: Project, name: str, subject: str, edit: Callable[[
     if edited == text:
         return None
     project.dockerfile_path.write_text(edited)
-    return Mutation(name, repr(edited), (subject,), wide=True)
+    return Mutation(name, repr(edited), (rf"(\w+\.)?{subject}",), wide=True)
 
 
 @kind("heredoc")

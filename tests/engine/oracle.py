@@ -166,6 +166,11 @@ def _unpack(file: Path, found: dict[str, str]) -> None:
                 for path in [path for path in found if path == gone or path.startswith(f"{gone}/")]:
                     del found[path]
                 continue
+            if member.islnk():
+                # A second name of one file reads as a copy of it does. Which of them a layer has may be an older build's
+                # word: BuildKit's cache goes by the bytes.
+                found[f"{folder}/{last}"] = found[f"/{member.linkname.strip('/')}"]
+                continue
             held_file = archive.extractfile(member) if member.isreg() else None
             data = hashlib.sha256(held_file.read()).hexdigest() if held_file else member.linkname
             capability = member.pax_headers.get("SCHILY.xattr.security.capability", "").encode().hex()

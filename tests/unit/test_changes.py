@@ -135,7 +135,7 @@ def test_a_dockerfile_whose_instructions_are_all_the_same_is_still_named():
     old = snapshot(dockerfile=DOCKERFILE)
     new = dataclasses.replace(old, inputs={"dockerfile": "App.Dockerfile"})
 
-    assert told(old, new) == ["Dockerfile (comments, layout or its name)"]
+    assert told(old, new) == ["App.Dockerfile (comments, layout or its name)"]
 
 
 def test_instructions_that_only_moved_down_are_no_change_of_their_own():
@@ -321,3 +321,58 @@ def test_a_snapshot_holds_no_text_of_an_instruction():
 
     assert b"hunter2" not in zlib.decompress(kept)
     assert one.instructions[0].name == "RUN"
+
+
+# --- ignore rules
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (".dockerignore 1", ".dockerignore 2", [".dockerignore (ignore rules)", "x removed"]),
+        ("", ".dockerignore 2", [".dockerignore added (ignore rules)", "x removed"]),
+        (".dockerignore 1", "", [".dockerignore removed (ignore rules)", "x removed"]),
+        (
+            ".dockerignore 1",
+            "a b.dockerignore 2",
+            [".dockerignore removed (ignore rules)", "a b.dockerignore added (ignore rules)", "x removed"],
+        ),
+        (".dockerignore 1", ".dockerignore 1", ["x removed"]),
+    ],
+)
+def test_the_ignore_file_is_named_before_the_files_it_lets_in_or_leaves_out(
+    before: str, after: str, expected: list[str]
+):
+    old, new = snapshot({"x": file()}, context=A), snapshot({}, context=B)
+
+    found = told(
+        *(dataclasses.replace(one, rules={"": rules} if rules else {}) for one, rules in ((old, before), (new, after)))
+    )
+
+    assert found == expected
+
+
+def test_an_ignore_file_that_is_among_the_files_is_named_once():
+    old, new = (
+        dataclasses.replace(
+            snapshot({".dockerignore": file(digest)}, context=digest), rules={"": f".dockerignore {digest}"}
+        )
+        for digest in (A, B)
+    )
+
+    assert told(old, new) == [".dockerignore (ignore rules)"]
+
+
+def test_ignore_rules_that_leave_out_the_same_are_no_change():
+    old, new = (dataclasses.replace(snapshot({}, context=A), rules={"": f".dockerignore {at}"}) for at in (1, 2))
+
+    assert told(old, new) == []
+
+
+def test_a_named_contexts_ignore_file_is_named_with_its_context():
+    old, new = (
+        dataclasses.replace(snapshot({}, name="lib", context_lib=at), rules={"lib": f".dockerignore {at}"})
+        for at in (A, B)
+    )
+
+    assert told(old, new) == ["lib: .dockerignore (ignore rules)"]

@@ -227,6 +227,7 @@ def test_where_a_cache_or_a_remote_context_is_still_counts(project: Project):
 
 def test_only_what_docker_hands_on_is_taken_from_the_environment():
     environ = {"SOURCE_DATE_EPOCH": "0", "BUILDKIT_X": "1", "PATH": "/bin", "HTTP_PROXY": "x", "BUILDX_CONFIG": "y"}
+    environ |= {"BUILDKIT_COLORS": "run=red", "BUILDKIT_PROGRESS": "plain", "BUILDKIT_TTY_LOG_LINES": "9"}
 
     found = variables(KEY, environ)
 
