@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 PYTHON = sys.executable
+QUIET_S, IDLE, AT_MOST_S = 0.5, 0.95, 30.0
+"""A machine is quiet when its processors were idle for this part of so many seconds; how long that is waited for."""
 # As on a user's machine: modules are compiled once, not at every start.
 ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
@@ -46,8 +48,10 @@ def bake(*arguments: str) -> list[str]:
     return ["docker", "buildx", "bake", "--file", "bake.json", "--progress", "quiet", *arguments]
 
 
-def seconds(command: Sequence[str], *, cwd: Path, check: bool = True) -> float:
-    """How long a command takes."""
+def seconds(command: Sequence[str], *, cwd: Path, check: bool = True, quiet: bool = True) -> float:
+    """How long a command takes, on an engine that is done with what the last one left it to do."""
+    if quiet:
+        wait_until_quiet()
     begun = time.perf_counter()
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=ENVIRON)
     took = time.perf_counter() - begun
@@ -56,6 +60,23 @@ def seconds(command: Sequence[str], *, cwd: Path, check: bool = True) -> float:
             f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
         )
     return took
+
+
+def wait_until_quiet() -> None:
+    """Wait for what the last command left the engine to do: after bake's 50 images it is busy for some seconds more."""
+    end = time.monotonic() + AT_MOST_S
+    while time.monotonic() < end:
+        before = _processor_ticks()
+        time.sleep(QUIET_S)
+        after = _processor_ticks()
+        if after[1] - before[1] >= IDLE * (after[0] - before[0]):
+            return
+
+
+def _processor_ticks() -> tuple[int, int]:
+    """All ticks of the processors so far, and the idle ones (proc(5), /proc/stat)."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    return sum(ticks), ticks[3] + ticks[4]
 
 
 def in_turn(commands: Mapping[str, Callable[[], float]], *, rounds: int) -> dict[str, tuple[float, ...]]:
@@ -141,7 +162,7 @@ def peak_kilobytes(root: Path, *, jobs: int) -> int:
 
 def median_seconds(command: Sequence[str], *, runs: int) -> float:
     """The median over some runs, after one that warms up."""
-    times = [seconds(command, cwd=Path.cwd()) for _ in range(runs + 1)]
+    times = [seconds(command, cwd=Path.cwd(), quiet=False) for _ in range(runs + 1)]
     return statistics.median(times[1:])
 
 

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import secrets
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -136,7 +135,7 @@ def key(folder: Path) -> bytes:
     if not path.exists():
         # It is there whole or not at all: hashes made with a part of it, or with nothing, would hide nothing.
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{KEY_FILE}.") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(os.urandom(32))
             file.flush()
             os.fsync(file.fileno())
             with suppress(FileExistsError):  # another run was first: its key holds

@@ -5,7 +5,6 @@ In: a format. Out: a logger. Touches: structlog's global configuration.
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any, Literal
 
@@ -14,6 +13,8 @@ LogFormat = Literal["text", "json"]
 
 def configured_logger(log_format: LogFormat) -> Any:  # noqa: ANN401 - structlog's proxies are untyped until bound
     """A logger whose entries go to stderr, with a time in UTC."""
+    import logging  # noqa: PLC0415 - as structlog
+
     import structlog  # noqa: PLC0415 - 50 ms and more, only where something is logged
 
     renderer: structlog.typing.Processor = (

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from buildorch.errors import UnknownService, UsageError
 from buildorch.oci import Platform
-from buildorch.services import Service, ServicesFile, dependencies, image_name
+from buildorch.services import dependencies, image_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from buildorch.services import Service, ServicesFile
 
 Output = Literal["load", "push"]
 _REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/")

@@ -24,9 +24,10 @@ from buildorch.engine import Engine
 from buildorch.fingerprint import Environment, keyed
 from buildorch.ledger import FILE_NAME as LEDGER_FILE
 from buildorch.ledger import Ledger
+from buildorch.meanwhile import Meanwhile
 from buildorch.plan import Output, Plan, Revision, Selection, Solve, resolve
 from buildorch.services import Override
-from buildorch.skipping import Decided, Past, decide_all
+from buildorch.skipping import Decided, Past, decide_all, presences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,13 +73,17 @@ class Planned:
     revision: Revision | None
 
 
-def plan(request: BuildRequest) -> Planned:
+def plan(request: BuildRequest, *, memory: bool = False) -> Planned:
     """The plan of a request; needs no engine.
+
+    Args:
+        request: what to build and how.
+        memory: whether the services file may be recalled (`buildorch.services.memory`): a run's own shortcut.
 
     Raises:
         UsageError: the services file or the request cannot be used.
     """
-    found = project.read(request.file, overrides=[Override.parse(text) for text in request.overrides])
+    found = project.read(request.file, overrides=[Override.parse(text) for text in request.overrides], memory=memory)
     at, _ = project.revision(found.root)
     chosen = Selection(
         services=request.services,
@@ -107,8 +112,9 @@ def preview(request: BuildRequest) -> Preview:
     Raises:
         UsageError, EngineError, LedgerError: as `stream`.
     """
+    asking = ask_engine()
     planned = plan(request)
-    with opened(request, planned) as at_hand:
+    with opened(request, planned, asking) as at_hand:
         return Preview(planned.plan, at_hand.decide(request))
 
 
@@ -128,11 +134,17 @@ class AtHand:
 
     def decide(self, request: BuildRequest) -> dict[str, Decided]:
         """Build or skip, for every service of the plan."""
-        return decide_all(
-            inputs.read(self.planned.plan, self.surroundings),
+        asked = "--force" if request.force else "--no-cache" if request.no_cache else ""
+        looking = None if asked else Meanwhile(self._presences)
+        read = inputs.read(self.planned.plan, self.surroundings)
+        there = looking.answer() if looking else {}
+        return decide_all(read, self.past, environment=self.environment, asked=asked, presences=there)
+
+    def _presences(self) -> dict[str, dict[str, Presence]]:
+        """Which images are where this run wants them."""
+        return presences(
+            self.planned.plan.solves,
             self.past,
-            environment=self.environment,
-            asked="--force" if request.force else "--no-cache" if request.no_cache else "",
             in_engine=lambda images: presence.in_engine(images, self.engine, info=self.info),
             in_registries=_in_registries,
         )
@@ -144,15 +156,24 @@ class AtHand:
         return inputs.read(Plan(self.planned.plan.project, originals), self.surroundings)[solve.name]
 
 
+def ask_engine() -> Meanwhile[tuple[Engine, EngineInfo]]:
+    """Ask the engine what it is: it takes 10 ms to say so, in which the services file can be read."""
+
+    def ask() -> tuple[Engine, EngineInfo]:
+        engine = Engine.at(client.find_endpoint())
+        return engine, engine.info()
+
+    return Meanwhile(ask)
+
+
 @contextmanager
-def opened(request: BuildRequest, planned: Planned) -> Iterator[AtHand]:
+def opened(request: BuildRequest, planned: Planned, asking: Meanwhile[tuple[Engine, EngineInfo]]) -> Iterator[AtHand]:
     """Everything at hand, closed at the end."""
     state = planned.project.state
     buildx = client.find_buildx()
-    engine = Engine.at(client.find_endpoint())
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(state / LEDGER_FILE))
-        info = engine.info()
+        engine, info = asking.answer()
         facts = info.facts(_buildx_version(buildx, ledger))
         client.require_builders({solve.builder for solve in planned.plan.solves if solve.builder})
         key = inputs.key(state)

@@ -7,19 +7,27 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from buildorch import __version__
 from buildorch.context.listing import STATE_FOLDER
 from buildorch.errors import Problem, ServicesFileError, UnwritableRecord, UsageError
 from buildorch.plan import Plan, Revision, Solve
-from buildorch.services import Override, Places, ServicesFile, decode, examine
-from buildorch.services.yaml_nodes import MAX_BYTES
+from buildorch.services.memory import Consulted, key_of, recall, remembered
+from buildorch.services.yaml_nodes import MAX_BYTES, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from buildorch.services import Override, Parsed, Places, ServicesFile
+
+MEMORY_FILE = "services.{name}.json"
+"""In the state folder: what was parsed of a services file of that name. It can be deleted at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +36,39 @@ class Project:
 
     file: ServicesFile
     root: Path
-    places: Places | None
+    places: Callable[[], Places | None]
+    """Where its values stand; a file that was recalled is parsed for it."""
+    kept: Path | None = None
+    """Where the next run looks for what was parsed."""
+    memory: str | None = None
+    """What is to be kept there; None where it is there already, or may not be."""
 
     @property
     def state(self) -> Path:
         """The folder of the ledger and, by default, of the run record."""
         return self.root / STATE_FOLDER
 
+    def remember(self) -> None:
+        """Keep what was parsed for the next run, in a state folder that is there."""
+        if self.kept and self.memory:
+            with suppress(UnwritableRecord):  # a shortcut, and no more
+                write_atomically(self.kept, self.memory, mode=0o600)
 
-def read(path: Path, *, overrides: Sequence[Override] = (), variables: Mapping[str, str] | None = None) -> Project:
+
+def read(
+    path: Path,
+    *,
+    overrides: Sequence[Override] = (),
+    variables: Mapping[str, str] | None = None,
+    memory: bool = False,
+) -> Project:
     """The project whose services file is at `path`.
+
+    Args:
+        path: the services file.
+        overrides: keys that replace what stands in it.
+        variables: what its `${...}` are filled in from; the environment by default.
+        memory: whether services that were parsed before may be recalled: they have a model's attributes, and are none.
 
     Raises:
         UsageError: there is no such file, or it cannot be read.
@@ -51,19 +82,50 @@ def read(path: Path, *, overrides: Sequence[Override] = (), variables: Mapping[s
         hint = "name it with -f FILE, or run this in the folder that holds it" if not path.exists() else ""
         raise UsageError(f"the services file {source} cannot be read: {error.strerror}", hint=hint) from None
     root = Path(os.path.realpath(path.parent))
-    parsed = examine(
-        decode(data, source),
-        source,
-        variables=os.environ if variables is None else variables,
-        overrides=overrides,
-    )
+    consulted = Consulted(os.environ if variables is None else variables)
+
+    def parse() -> Parsed:
+        from buildorch.services.parsing import examine  # noqa: PLC0415 - loads pydantic, for a file that is not known
+
+        return examine(decode(data, source), source, variables=consulted, overrides=overrides)
+
+    kept = root / STATE_FOLDER / MEMORY_FILE.format(name=path.name)
+    key = key_of(data, _code_stamps()) if memory and not overrides else ""
+    if key and (recalled := _recalled(kept, key, consulted)):
+        return Project(recalled, root, lambda: parse().places)
+    parsed = parse()
     if parsed.file is None:
         found = list(parsed.problems)
         if parsed.places is not None:
             for name, service in parsed.whole.items():
-                found.extend(_missing(name, root, service.context, service.dockerfile, parsed.places))
+                found.extend(
+                    one.problem(parsed.places) for one in _missing(name, root, service.context, service.dockerfile)
+                )
         raise ServicesFileError(found)
-    return Project(parsed.file, root, parsed.places)
+    to_keep = remembered(parsed.file, key, consulted) if key else None
+    return Project(parsed.file, root, lambda: parsed.places, kept, to_keep)
+
+
+def _recalled(kept: Path, key: str, variables: Mapping[str, str]) -> ServicesFile | None:
+    try:
+        return recall(kept.read_text("utf-8"), key, variables)
+    except (OSError, ValueError):
+        return None
+
+
+def _code_stamps() -> list[str]:
+    """What changes whenever the code that parses a services file does: its own files, and what is installed."""
+    own = sorted(Path(__file__).with_name("services").glob("*.py"))
+    installed = [Path(entry) for entry in sys.path if entry.endswith("site-packages")]
+    stamps = [f"{path} {seen.st_size} {seen.st_mtime_ns}" for path in (*own, *installed) if (seen := _stat(path))]
+    return [__version__, sys.version, *stamps]
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
 
 
 def require_inputs(project: Project, plan: Plan) -> None:
@@ -72,29 +134,36 @@ def require_inputs(project: Project, plan: Plan) -> None:
     Raises:
         ServicesFileError: naming all that are not.
     """
-    if project.places is None:
-        return
-    problems = [problem for solve in plan.solves for problem in _missing_inputs(solve, project.root, project.places)]
-    if problems:
-        raise ServicesFileError(problems)
+    missing = [one for solve in plan.solves for one in _missing_inputs(solve, project.root)]
+    places = project.places() if missing else None
+    if places is not None:
+        raise ServicesFileError([one.problem(places) for one in missing])
 
 
-def _missing_inputs(solve: Solve, root: Path, places: Places) -> Iterator[Problem]:
+class _Missing(NamedTuple):
+    """Something that the services file names and that is not there."""
+
+    path: tuple[str | int, ...]
+    """Of the value that names it."""
+    message: str
+    hint: str = ""
+
+    def problem(self, places: Places) -> Problem:
+        return places.problem(self.path, self.message, hint=self.hint)
+
+
+def _missing_inputs(solve: Solve, root: Path) -> Iterator[_Missing]:
     here: tuple[str | int, ...] = ("services", solve.name)
-    yield from _missing(solve.name, root, solve.spec.context, solve.spec.dockerfile, places)
+    yield from _missing(solve.name, root, solve.spec.context, solve.spec.dockerfile)
     for name, context in solve.contexts.items():
         if isinstance(context, Path) and not context.is_dir():
-            yield places.problem(
-                (*here, "contexts", name), f"the folder {context} of the context {name!r} does not exist"
-            )
+            yield _Missing((*here, "contexts", name), f"the folder {context} of the context {name!r} does not exist")
     for at, secret in enumerate(solve.spec.secrets):
         if secret.file and not (root / secret.file).is_file():
-            yield places.problem(
-                (*here, "secrets", at), f"the file {secret.file} of the secret {secret.id!r} does not exist"
-            )
+            yield _Missing((*here, "secrets", at), f"the file {secret.file} of the secret {secret.id!r} does not exist")
 
 
-def _missing(name: str, root: Path, context: str | None, dockerfile: str | None, places: Places) -> Iterator[Problem]:
+def _missing(name: str, root: Path, context: str | None, dockerfile: str | None) -> Iterator[_Missing]:
     here = ("services", name)
     text = context or f"services/{name}"
     if "://" in text or text.startswith(("git@", "github.com/")):
@@ -103,10 +172,10 @@ def _missing(name: str, root: Path, context: str | None, dockerfile: str | None,
     if not folder.is_dir():
         fact = "is not a folder" if folder.exists() else "does not exist"
         hint = "" if context else "a service without `context` has it in services/NAME"
-        yield places.problem((*here, "context"), f"the context {text} {fact}", hint=hint)
+        yield _Missing((*here, "context"), f"the context {text} {fact}", hint)
     elif not (folder / (dockerfile or "Dockerfile")).is_file():
         shown = os.path.normpath(os.path.join(text, dockerfile or "Dockerfile"))  # noqa: PTH118 - as the file wrote it
-        yield places.problem((*here, "dockerfile" if dockerfile else "context"), f"there is no Dockerfile at {shown}")
+        yield _Missing((*here, "dockerfile" if dockerfile else "context"), f"there is no Dockerfile at {shown}")
 
 
 def revision(root: Path) -> tuple[Revision | None, str]:
@@ -160,7 +229,7 @@ def require_writable(record: Path) -> None:
         raise UnwritableRecord(str(record), "it is a folder")
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Put `text` in place of what `path` holds: a reader sees the old text or the new one, never a part.
 
     Raises:
@@ -175,7 +244,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(mode)
         temporary.replace(path)
     except OSError as error:
         if temporary is not None:

@@ -9,7 +9,7 @@ A run in which nothing has to be built is `begin`, `skip` and `close`.
 from __future__ import annotations
 
 import dataclasses
-import secrets
+import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -52,10 +52,12 @@ def opened(request: BuildRequest) -> Iterator[Run]:
     begun = time.monotonic()
     if request.jobs is not None and request.jobs < 1:
         raise UsageError(f"{request.jobs} builds at once are not possible", hint="give -j 1 or more")
-    planned = preparing.plan(request)
+    asking = preparing.ask_engine()
+    planned = preparing.plan(request, memory=True)
     record = request.record or planned.project.state / RECORD
     project.require_writable(record)
-    with preparing.opened(request, planned) as at_hand:
+    with preparing.opened(request, planned, asking) as at_hand:
+        planned.project.remember()
         yield Run(at_hand, at_hand.decide(request), record, request.jobs or at_hand.facts.cpus, begun)
 
 
@@ -69,7 +71,7 @@ class Run:
     jobs: int
     begun: float
     """By time.monotonic: what is looked at before a build counts too."""
-    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}")
+    run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(4).hex()}")
     started_at: str = field(default_factory=now)
     records: dict[str, ServiceRecord] = field(default_factory=dict)
 

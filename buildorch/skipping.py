@@ -20,7 +20,7 @@ from buildorch.record import Steps
 from buildorch.settle import judged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from buildorch.changes import Change
     from buildorch.fingerprint import Decision, Environment, Fingerprint
@@ -74,8 +74,7 @@ def decide_all(
     *,
     environment: Environment,
     asked: str,
-    in_engine: Ask,
-    in_registries: Ask,
+    presences: Mapping[str, Mapping[str, Presence]],
 ) -> dict[str, Decided]:
     """Build or skip, for every service of a plan in its order.
 
@@ -84,8 +83,7 @@ def decide_all(
         past: what to compare it with.
         environment: what the builds would take from around them.
         asked: why every service is built whatever changed; empty to skip what can be.
-        in_engine: asks the engine which images it has.
-        in_registries: asks registries which images they have.
+        presences: what `presences` found; unknown where it does not have a service.
     """
     prints = {
         name: fingerprint.compute(
@@ -93,16 +91,36 @@ def decide_all(
         )
         for name, one in inputs.items()
     }
-    equal = {
-        name: dataclasses.replace(past.images[name], references=one.solve.references)
-        for name, one in inputs.items()
-        if not asked and name in past.images and past.images[name].fingerprint == prints[name].digest
-    }
-    found = _presences(inputs, equal, {"engine": in_engine, "registry": in_registries})
     decided: dict[str, Decided] = {}
     for name, one in inputs.items():
-        decided[name] = _decide(one, prints[name], past, found.get(name, {}), asked=asked, before=decided)
+        decided[name] = _decide(one, prints[name], past, presences.get(name, {}), asked=asked, before=decided)
     return decided
+
+
+def presences(
+    solves: Iterable[Solve], past: Past, *, in_engine: Ask, in_registries: Ask
+) -> dict[str, dict[str, Presence]]:
+    """Service -> name of its last image -> whether it is where this run wants it, for all that may be skipped.
+
+    Args:
+        solves: what is to be built.
+        past: what to look for.
+        in_engine: asks the engine which images it has.
+        in_registries: asks registries which images they have.
+    """
+    images: dict[str, list[tuple[str, Wanted]]] = {"engine": [], "registry": [], "nowhere": []}
+    for solve in solves:
+        last = past.images.get(solve.name)
+        if last is not None and last.fingerprint is not None:
+            named = dataclasses.replace(last, references=solve.references)
+            images[solve.destination].extend((solve.name, image) for image in wanted(named))
+    found: dict[str, dict[str, Presence]] = {}
+    for place, ask in (("engine", in_engine), ("registry", in_registries)):
+        here = images[place]
+        answers = ask([image for _, image in here]) if here else ()
+        for (name, image), presence in zip(here, answers, strict=True):
+            found.setdefault(name, {})[image.reference] = presence
+    return found
 
 
 def identities(solve: Solve, images: Mapping[str, ServiceRecord]) -> dict[str, str]:
@@ -168,24 +186,6 @@ def _taken(solve: Solve, record: ServiceRecord, reference: str, digest: str) -> 
     return held if seen is None else seen == digest
 
 
-def _presences(
-    inputs: Mapping[str, Inputs], equal: Mapping[str, ServiceRecord], places: Mapping[str, Ask]
-) -> dict[str, dict[str, Presence]]:
-    """Service -> name of its image -> whether it is there; each kind of place is asked once, for all."""
-    found: dict[str, dict[str, Presence]] = {name: {} for name in equal}
-    for place, ask in places.items():
-        images = [
-            (name, image)
-            for name, record in equal.items()
-            if inputs[name].solve.destination == place
-            for image in wanted(record)
-        ]
-        if images:
-            for (name, image), presence in zip(images, ask([image for _, image in images]), strict=True):
-                found[name][image.reference] = presence
-    return found
-
-
 def _decide(
     one: Inputs,
     now: Fingerprint,
@@ -209,13 +209,20 @@ def _decide(
         unproven=one.observed.unproven,
         building=[base for base in one.solve.depends_on if isinstance(before[base].decision, Build)],
         changes=summary(changes) or "what the last build read is not known",
-        gone=next((found.reason for found in presences.values() if found.state in {"gone", "unknown"}), ""),
+        gone=_gone(presences),
         expired=_expired(one.solve, last),
     )
     untagged = tuple(reference for reference, found in presences.items() if found.state == "untagged")
     if isinstance(decision, Skip):
         return Decided(one, now, decision, changes, untagged)
     return Decided(one, now, decision, changes, deployed=_deployed(name, now, last, past))
+
+
+def _gone(presences: Mapping[str, Presence]) -> str:
+    """Why an image is not, or not surely, there under each of its names."""
+    if not presences:
+        return "its image was not looked for"
+    return next((found.reason for found in presences.values() if found.state in {"gone", "unknown"}), "")
 
 
 def _snapshot(past: Past, service: str) -> Snapshot | None:

@@ -14,8 +14,6 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from buildorch.services import Attestations
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -36,7 +34,8 @@ ENVIRONMENT = {
 
 def environment(solve: Solve) -> dict[str, str]:
     """Variables to add to the environment of the solve's process."""
-    if solve.spec.attestations == Attestations():
+    attested = solve.spec.attestations
+    if attested.provenance == "false" and not attested.sbom:
         # Only attestations hold what git says; without them two git processes a build are saved.
         return {**ENVIRONMENT, "BUILDX_GIT_INFO": "false"}
     return dict(ENVIRONMENT)

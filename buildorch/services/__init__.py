@@ -3,18 +3,19 @@
 In: the text of a services.yaml. Out: frozen values with the defaults still apart. Touches nothing.
 """
 
-from buildorch.services.model import Attestations, Policy, Secret, Service, ServicesFile, Size
-from buildorch.services.parsing import (
-    Override,
-    Parsed,
-    Places,
-    decode,
-    dependencies,
-    examine,
-    image_name,
-    parse,
-)
-from buildorch.services.schema import json_schema
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from buildorch.lazy import names_of
+
+if TYPE_CHECKING:
+    from buildorch.services.model import Attestations, Policy, Secret, Service, ServicesFile, Size
+    from buildorch.services.naming import dependencies, image_name
+    from buildorch.services.overrides import Override
+    from buildorch.services.parsing import Parsed, Places, examine, parse
+    from buildorch.services.schema import json_schema
+    from buildorch.services.yaml_nodes import decode
 
 __all__ = [
     "Attestations",
@@ -33,3 +34,24 @@ __all__ = [
     "json_schema",
     "parse",
 ]
+
+_HOMES = {
+    "Attestations": "model",
+    "Override": "overrides",
+    "Parsed": "parsing",
+    "Places": "parsing",
+    "Policy": "model",
+    "Secret": "model",
+    "Service": "model",
+    "ServicesFile": "model",
+    "Size": "model",
+    "decode": "yaml_nodes",
+    "dependencies": "naming",
+    "examine": "parsing",
+    "image_name": "naming",
+    "json_schema": "schema",
+    "parse": "parsing",
+}
+
+if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+    __getattr__ = names_of(__name__, _HOMES)

@@ -17,14 +17,16 @@ from pydantic import ValidationError
 from buildorch.errors import Problem, ServicesFileError, UsageError, did_you_mean
 from buildorch.services.interpolation import InterpolationError, interpolate
 from buildorch.services.model import Service, ServicesFile
-from buildorch.services.yaml_nodes import MAX_BYTES, TOO_LARGE, Node, compose
+from buildorch.services.naming import dependencies, image_name
+from buildorch.services.yaml_nodes import Node, compose
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pydantic_core import ErrorDetails
 
-SERVICE_PREFIX = "service:"
+    from buildorch.services.overrides import Override
+
 Path = tuple[str | int, ...]
 
 _EXPECTED = {
@@ -40,31 +42,6 @@ _EXPECTED = {
     "string_too_short": "this must not be empty",
     "too_short": "at least one entry was expected",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """`--set SERVICE.KEY=VALUE`: one key of the services that the pattern names, given on the command line."""
-
-    pattern: str
-    path: tuple[str, ...]
-    value: str
-
-    @classmethod
-    def parse(cls, text: str) -> Override:
-        """Read `SERVICE.KEY[.KEY...]=VALUE`; the value is YAML, so `[a, b]` is a list.
-
-        Raises:
-            UsageError: the form is wrong.
-        """
-        left, equals, value = text.partition("=")
-        pattern, *path = left.split(".")
-        if not equals or not pattern or not path or not all(path):
-            raise UsageError(f"--set {text!r} is not SERVICE.KEY=VALUE", hint="for example --set backend.target=test")
-        # An argument's or a label's name may hold dots itself.
-        if path[0] in {"args", "labels", "annotations", "contexts"} and len(path) > 2:
-            path = [path[0], ".".join(path[1:])]
-        return cls(pattern, tuple(path), value)
 
 
 class Places:
@@ -88,23 +65,6 @@ class Parsed:
     """Services without a problem of their own, over the defaults."""
     problems: tuple[Problem, ...]
     places: Places | None
-
-
-def decode(data: bytes, source: str) -> str:
-    """The text of a services file: UTF-8, with or without a byte order mark.
-
-    Raises:
-        ServicesFileError: the bytes are not UTF-8, so this is no text file, or are too many.
-    """
-    if len(data) > MAX_BYTES:
-        raise ServicesFileError([Problem(source, 1, 1, TOO_LARGE)])
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
-        problem = Problem(source, line, column, "this is not UTF-8 text", "is it a services file at all?")
-        raise ServicesFileError([problem]) from None
 
 
 def parse(
@@ -147,23 +107,6 @@ def examine(
         whole = {name: file.merged(name) for name in file.services if name not in bad}
         problems.extend(_between_services(file, whole, set(data["services"]), places))
     return Parsed(None if problems else file, whole, tuple(problems), places)
-
-
-def dependencies(service: Service) -> dict[str, str]:
-    """Named context -> service, for the contexts that are other services' images."""
-    return {
-        name: value.removeprefix(SERVICE_PREFIX)
-        for name, value in service.contexts.items()
-        if value.startswith(SERVICE_PREFIX)
-    }
-
-
-def image_name(project: str, name: str, service: Service) -> str:
-    """The image's name without a tag: `image`, or [registry/]project/service."""
-    if service.image:
-        return service.image
-    prefix = f"{service.registry.rstrip('/')}/" if service.registry else ""
-    return f"{prefix}{project}/{name}"
 
 
 def _validate(data: dict[str, Any], places: Places) -> tuple[ServicesFile | None, set[str], list[Problem]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from buildorch.errors import Problem
+from buildorch.errors import Problem, ServicesFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,23 @@ class Node:
         """Count what stands inside."""
         self.weight += sum(node.weight for node in inner)
         self.height += max((node.height for node in inner), default=0)
+
+
+def decode(data: bytes, source: str) -> str:
+    """The text of a services file: UTF-8, with or without a byte order mark.
+
+    Raises:
+        ServicesFileError: the bytes are not UTF-8, so this is no text file, or are too many.
+    """
+    if len(data) > MAX_BYTES:
+        raise ServicesFileError([Problem(source, 1, 1, TOO_LARGE)])
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        problem = Problem(source, line, column, "this is not UTF-8 text", "is it a services file at all?")
+        raise ServicesFileError([problem]) from None
 
 
 class _Stop(Exception):  # noqa: N818 - control flow: nothing after this place can be read

@@ -303,7 +303,11 @@ def prove(
 ) -> None:
     """Build a project, edit it in every way that is wanted, and note what is wrong."""
     try:
-        buildorch.build(project.root / "services.yaml").raise_for_status()
+        report = buildorch.build(project.root / "services.yaml").raise_for_status()
+        for name, record in report.services.items():
+            if record.fingerprint is None:
+                note(tally, project, label, f"NO FINGERPRINT of {name}, held to {record.bases}")
+                return
         pending: list[tuple[Mutation, Mapping[str, Decided], dict[str, str]]] = []
         kept = keep(project.root)
         for kind in kinds:

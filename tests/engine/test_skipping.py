@@ -254,6 +254,21 @@ def test_a_run_that_skips_everything_starts_no_process_of_dockers(sandbox: Sandb
     assert {record["status"] for record in sandbox.record["services"].values()} == {"skipped"}
 
 
+def test_a_run_that_skips_everything_loads_neither_what_parses_nor_what_builds(sandbox: Sandbox):
+    app(sandbox, "", "size: {max: 1MB}")
+    file = str(sandbox.root / "services.yaml")
+    command = [sys.executable, "-X", "importtime", "-m", "buildorch", "build-all", "-f", file]
+
+    building, skipping = (
+        subprocess.run([*command, "--progress", "quiet"], capture_output=True, text=True, check=True) for _ in range(2)
+    )
+
+    heavy = ("pydantic", "ruamel.yaml", "anyio", "structlog", "rich")
+    assert {name for name in heavy if f" {name}\n" in building.stderr} >= {"pydantic", "ruamel.yaml", "anyio"}
+    assert {name for name in heavy if f" {name}\n" in skipping.stderr} == set()
+    assert sandbox.record["services"]["app"]["status"] == "skipped"
+
+
 @pytest.mark.parametrize(("options", "reason"), [({"force": True}, "--force"), ({"no_cache": True}, "--no-cache")])
 def test_what_is_asked_for_is_built_whatever_did_not_change(sandbox: Sandbox, options: dict[str, bool], reason: str):
     app(sandbox, "")

@@ -29,7 +29,7 @@ from buildorch.events import Event, RunFinished, RunStarted, ServiceFinished, So
 from buildorch.execute import Stop
 from buildorch.ledger import Ledger
 from buildorch.pipeline import BuildRequest, plan, preview, stream
-from buildorch.preparing import opened
+from buildorch.preparing import ask_engine, opened
 from buildorch.record import Report, run_schema
 
 DATA = Path(__file__).with_name("data")
@@ -451,9 +451,11 @@ async def test_files_that_change_while_they_are_built_fail_the_service_and_are_n
 
 
 def test_no_value_of_an_argument_is_in_the_state_folder_or_in_what_is_printed(
-    sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+    sandbox: Sandbox, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    sandbox.services("  app: {args: {TOKEN: hunter2-one}, secrets: [{id: a, env: HUNTER2}]}\n", app="")
+    # From the environment: what the services file itself says is no secret to whoever may read the folder beside it.
+    sandbox.services("  app: {args: {TOKEN: '${HUNTER2_TOKEN}'}, secrets: [{id: a, env: HUNTER2}]}\n", app="")
+    monkeypatch.setenv("HUNTER2_TOKEN", "hunter2-one")
     keep(sandbox, "app")
     changed = ["-f", str(sandbox.file), "--set", "app.args.TOKEN=hunter2-two"]
 
@@ -483,7 +485,7 @@ def test_inputs_that_are_read_again_are_read_with_the_onbuild_of_what_they_build
     (services / "app" / "main.py").write_text("1")
     request = sandbox.request()
 
-    with opened(request, plan(request)) as at_hand:
+    with opened(request, plan(request), ask_engine()) as at_hand:
         decided = at_hand.decide(request)["app"].inputs
         again = at_hand.reread(decided.solve)
 

@@ -17,7 +17,7 @@ from buildorch.plan import Plan, Selection, resolve
 from buildorch.presence import Presence, Wanted
 from buildorch.record import ServiceRecord, Steps
 from buildorch.services import parse
-from buildorch.skipping import Decided, Past, decide_all, identities, identity, is_proven, made_from, skipped
+from buildorch.skipping import Decided, Past, decide_all, identities, identity, is_proven, made_from, presences, skipped
 from buildorch.testing import make_digest, make_platform, make_record
 
 ENVIRONMENT = Environment(engine="28.0.0", buildx="0.29.1", store="containerd")
@@ -84,8 +84,14 @@ def decide(
         past,
         environment=around.get("environment", ENVIRONMENT),
         asked=asked,
-        in_engine=engine or Place(),
-        in_registries=around.get("registries", Place()),
+        presences={}
+        if asked
+        else presences(
+            [one.solve for one in inputs.values()],
+            past,
+            in_engine=engine or Place(),
+            in_registries=around.get("registries", Place()),
+        ),
     )
 
 
@@ -414,6 +420,14 @@ def test_a_base_is_the_same_however_the_dockerfile_writes_it():
     record = dataclasses.replace(built("base"), bases={"python": make_digest("a")})
 
     assert is_proven(one, record)
+
+
+def test_an_image_that_nobody_looked_for_is_built_again():
+    inputs = inputs_of(plan_of("{base: }"))
+
+    decided = decide_all(inputs, run_before(inputs), environment=ENVIRONMENT, asked="", presences={})
+
+    assert told(decided) == {"base": "its image was not looked for"}
 
 
 # --- the same image once more
