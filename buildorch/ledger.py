@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from buildorch.record import Report
 
 FILE_NAME = "ledger.db"
+BUSY_S = 30.0
+"""How long to wait for another process that writes."""
 _SCHEMAS = (
     """
 CREATE TABLE runs (
@@ -74,9 +77,9 @@ class Ledger:
             ignore = path.parent / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("# made by buildorch\n*\n")
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
             try:
-                self._db.execute("PRAGMA journal_mode=WAL")
+                _write_ahead(self._db)
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._migrate()
             except BaseException:
@@ -234,6 +237,24 @@ class Ledger:
                 ) from None
             entries.append(Entry(int(str(sequence)), str(run_id), str(started_at), str(service), parsed))
         return entries
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on; of several that make a ledger at once, all but one wait here.
+
+    SQLite refuses this pragma at once where another connection is at work, whatever the timeout says
+    (https://sqlite.org/c3ref/busy_handler.html: where waiting could be a deadlock, the handler is not called).
+    """
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def _insert(run_id: str, service: str, record: ServiceRecord) -> tuple[str, tuple[object, ...]]:

@@ -304,10 +304,9 @@ def prove(
     """Build a project, edit it in every way that is wanted, and note what is wrong."""
     try:
         report = buildorch.build(project.root / "services.yaml").raise_for_status()
-        for name, record in report.services.items():
-            if record.fingerprint is None:
-                note(tally, project, label, f"NO FINGERPRINT of {name}, held to {record.bases}")
-                return
+        if lost := [f"{name}, held to {one.bases}" for name, one in report.services.items() if one.fingerprint is None]:
+            note(tally, project, label, f"NO FINGERPRINT of {lost}")
+            return
         pending: list[tuple[Mutation, Mapping[str, Decided], dict[str, str]]] = []
         kept = keep(project.root)
         for kind in kinds:

@@ -340,6 +340,27 @@ def test_a_ledger_of_version_1_is_taken_on_with_all_it_holds(path: Path):
     db.close()
 
 
+def test_a_ledger_is_made_by_several_at_once(tmp_path: Path):
+    problems: list[Exception] = []
+
+    def make(path: Path, together: threading.Barrier) -> None:
+        together.wait()
+        try:
+            Ledger(path).close()
+        except LedgerError as error:
+            problems.append(error)
+
+    for at in range(40):
+        together = threading.Barrier(4)
+        threads = [threading.Thread(target=make, args=(tmp_path / f"{at}" / "ledger.db", together)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert problems == []
+
+
 def test_two_processes_take_a_ledger_of_version_1_on_at_once(path: Path):
     version_1(path)
     opened: list[Ledger] = []
