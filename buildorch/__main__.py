@@ -1,8 +1,6 @@
 """`python -m buildorch` is the command `buildorch`."""
 
-import sys
-
-from buildorch.cli import main
+from buildorch.cli import console
 
 if __name__ == "__main__":
-    sys.exit(main())
+    console()

@@ -11,6 +11,7 @@ built: what builds on it must be given the index that stays.
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,8 +108,10 @@ class KeepingSolver:
         return {one.digest for one in ImageIndex.from_json(raw).manifests}
 
     def _let_go(self, solve: Solve, last: ServiceRecord) -> None:
+        """Take the name away again; an engine that is gone has told so already, and the next build takes it away."""
         if solve.destination == "engine":
-            self.engine.untag(f"{HOLDING}:{_tag(last)}")
+            with suppress(EngineError):
+                self.engine.untag(f"{HOLDING}:{_tag(last)}")
 
 
 def _tag(last: ServiceRecord) -> str:

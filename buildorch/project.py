@@ -116,7 +116,7 @@ def _recalled(kept: Path, key: str, variables: Mapping[str, str]) -> ServicesFil
 def _code_stamps() -> list[str]:
     """What changes whenever the code that parses a services file does: its own files, and what is installed."""
     own = sorted(Path(__file__).with_name("services").glob("*.py"))
-    installed = [Path(entry) for entry in sys.path if entry.endswith("site-packages")]
+    installed = [Path(entry) for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
     stamps = [f"{path} {seen.st_size} {seen.st_mtime_ns}" for path in (*own, *installed) if (seen := _stat(path))]
     return [__version__, sys.version, *stamps]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from buildorch import errors
 
@@ -24,11 +24,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     With BUILDORCH_DEBUG=1 a bug's traceback is shown.
     """
-    # A command makes many objects that stay, and few circles: looking for those costs a short one 25 ms, most of it at
-    # its very end.
-    gc.set_threshold(GARBAGE)
-    # pydantic would look through every installed package for plugins, 5 ms; buildorch's models are its own.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         return _run(argv)
     except KeyboardInterrupt:
@@ -39,8 +34,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"error: a bug in buildorch: {type(error).__name__}: {error}")
         _say("hint: please report it, with what BUILDORCH_DEBUG=1 shows")
         return errors.EXIT_BUG
-    finally:
-        gc.freeze()
+
+
+def console() -> NoReturn:
+    """The command as a process of its own: `main`, set up for a program that ends soon."""
+    # It makes many objects that stay, and few circles: looking for those would cost it 25 ms, most of them at its end.
+    gc.set_threshold(GARBAGE)
+    # pydantic would look through every installed package for plugins, 5 ms; buildorch's models are its own.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    code = main()
+    gc.freeze()
+    sys.exit(code)
 
 
 def nobody_reads(stream: TextIO) -> None:

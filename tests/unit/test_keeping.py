@@ -129,6 +129,17 @@ async def test_a_failed_build_leaves_nothing_held(engine: FakeEngine):
     assert HOLDING not in str(engine.images.keys())
 
 
+async def test_a_name_that_cannot_be_taken_away_again_changes_nothing_about_the_build(engine: FakeEngine):
+    old, new = make_image(index=True), make_image(index=True, user="2")
+    engine.images = dict.fromkeys(NAMES, old)
+    solver = Moving(new, move=lambda image: setattr(engine, "images", dict.fromkeys(NAMES, image)))
+
+    outcome = await built(KeepingSolver(solver, Engine(engine.endpoint), {"app": record_of(old)}), make_solve())
+
+    assert isinstance(outcome, Solved)
+    assert outcome.digest == new.digest
+
+
 async def test_where_the_old_index_is_gone_the_new_one_counts(engine: FakeEngine):
     old, new = two_of_one_image()
 
