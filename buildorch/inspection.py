@@ -17,12 +17,13 @@ from buildorch.engine import Engine, read_blob, read_saved
 from buildorch.errors import MalformedDocument
 from buildorch.measure import ImageDocuments, PlatformDocuments
 from buildorch.oci import (
-    INDEX_TYPES,
     Descriptor,
     ImageConfig,
     ImageIndex,
     ImageManifest,
     ImageReference,
+    checked_document,
+    is_index,
     load_json,
 )
 from buildorch.registry import Repository
@@ -30,7 +31,6 @@ from buildorch.registry import Repository
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
-MAX_DOCUMENT = 16 * 1024 * 1024
 PIECE = 1024 * 1024
 """Most bytes unpacked at a time: a layer of zeros unpacks to a thousand times its size."""
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
@@ -54,7 +54,7 @@ class EngineSource:
 
     def document(self, digest: str) -> bytes:
         """An index, manifest or config."""
-        return _checked(self.blob(digest), digest)
+        return checked_document(self.blob(digest), digest)
 
     def blob(self, digest: str) -> Iterator[bytes]:
         """A layer."""
@@ -69,11 +69,11 @@ class RegistrySource:
 
     def document(self, digest: str) -> bytes:
         """An index or manifest, or a config, which registries keep as a blob."""
-        return _checked(self._repository.blob(digest), digest)
+        return checked_document(self._repository.blob(digest), digest)
 
     def manifest(self, digest: str) -> bytes:
         """An index or manifest."""
-        return _checked(iter([self._repository.manifest(digest)]), digest)
+        return checked_document([self._repository.manifest(digest)], digest)
 
     def resolve(self, tag: str) -> str:
         """The digest a tag points at."""
@@ -112,7 +112,7 @@ def read_image(source: EngineSource | RegistrySource, digest: str, sizes: LayerS
     read = source.manifest if isinstance(source, RegistrySource) else source.document
     root = read(digest)
     raw = load_json(root, "image manifest or index")
-    if raw.get("mediaType") not in INDEX_TYPES and "manifests" not in raw:
+    if not is_index(raw):
         descriptor = Descriptor(str(raw.get("mediaType", "")), digest, len(root))
         return ImageDocuments(digest, None, (_platform(source, root, descriptor, sizes),))
     index = ImageIndex.from_json(raw)
@@ -218,15 +218,3 @@ class _Reader:
 
     def read(self, _size: int) -> bytes:
         return next(self._chunks, b"")
-
-
-def _checked(chunks: Iterator[bytes], digest: str) -> bytes:
-    """A small document, whole and with the digest it was asked by."""
-    data = bytearray()
-    for chunk in chunks:
-        data += chunk
-        if len(data) > MAX_DOCUMENT:
-            raise MalformedDocument("document", f"{digest} is larger than {MAX_DOCUMENT} bytes")
-    if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
-        raise MalformedDocument("document", f"what came for {digest} has another digest")
-    return bytes(data)

@@ -19,7 +19,7 @@ import anyio
 import anyio.to_thread
 
 from buildorch.errors import EngineError
-from buildorch.oci import INDEX_TYPES, ImageIndex, ImageReference, load_json
+from buildorch.oci import ImageIndex, is_index, load_json
 from buildorch.record import Failure, FailureKind, Solved
 from buildorch.retagging import retag
 
@@ -103,7 +103,7 @@ class KeepingSolver:
         else:
             data = _in_registry(solve, digest)
         raw = load_json(data, "image manifest or index")
-        if raw.get("mediaType") not in INDEX_TYPES and "manifests" not in raw:
+        if not is_index(raw):
             return {digest}
         return {one.digest for one in ImageIndex.from_json(raw).manifests}
 
@@ -121,4 +121,4 @@ def _tag(last: ServiceRecord) -> str:
 def _in_registry(solve: Solve, digest: str) -> bytes:
     from buildorch.inspection import RegistrySource  # noqa: PLC0415 - only where something is pushed
 
-    return RegistrySource(str(ImageReference.parse(solve.references[0]))).manifest(digest)
+    return RegistrySource(solve.references[0]).manifest(digest)

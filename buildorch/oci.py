@@ -8,6 +8,7 @@ reference grammar of `distribution/reference`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from buildorch.errors import MalformedDocument, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 INDEX_TYPES = frozenset(
     {
@@ -30,6 +31,8 @@ MANIFEST_TYPES = frozenset(
         "application/vnd.docker.distribution.manifest.v2+json",
     }
 )
+MAX_DOCUMENT = 16 * 1024 * 1024
+"""Most bytes of an index, a manifest or a config."""
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
@@ -49,9 +52,14 @@ def parse_digest(text: object, *, kind: str = "digest") -> str:
     Raises:
         MalformedDocument: it is anything else.
     """
-    if not isinstance(text, str) or not _DIGEST.match(text):
+    if not isinstance(text, str) or not is_digest(text):
         raise MalformedDocument(kind, f"{text!r} is not a sha256 digest")
     return text
+
+
+def is_digest(text: str) -> bool:
+    """Whether a text is a SHA-256 digest in the form of the specification."""
+    return bool(_DIGEST.match(text))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -228,6 +236,27 @@ class ImageConfig:
             diff_ids=tuple(parse_digest(entry, kind="diff_id") for entry in diff_ids),
             created_by=tuple(made) if len(made) == len(diff_ids) else ("",) * len(diff_ids),
         )
+
+
+def is_index(raw: Mapping[str, Any]) -> bool:
+    """Whether a document lists manifests; an OCI index may leave its media type out (`image-index.md`)."""
+    return raw.get("mediaType") in INDEX_TYPES or "manifests" in raw
+
+
+def checked_document(chunks: Iterable[bytes], digest: str) -> bytes:
+    """A small document, whole and with the digest it was asked by.
+
+    Raises:
+        MalformedDocument: it is larger than `MAX_DOCUMENT`, or has another digest.
+    """
+    data = bytearray()
+    for chunk in chunks:
+        data += chunk
+        if len(data) > MAX_DOCUMENT:
+            raise MalformedDocument("document", f"{digest} is larger than {MAX_DOCUMENT} bytes")
+    if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        raise MalformedDocument("document", f"what came for {digest} has another digest")
+    return bytes(data)
 
 
 def load_json(data: bytes, kind: str) -> dict[str, Any]:

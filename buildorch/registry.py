@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from buildorch.errors import RegistryError
-from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference, load_json
+from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference, is_digest, load_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 TIMEOUT_S = 30.0
 CHUNK = 256 * 1024
 HUB = "registry-1.docker.io"
-_ACCEPT = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+ACCEPT = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
+"""The kinds of manifests and indexes, for a registry that would make up another."""
 _HINTS = {
     401: "log in with `docker login`",
     403: "log in with `docker login`",
@@ -68,7 +68,7 @@ class Repository:
         Raises:
             RegistryError: the registry cannot be reached, refuses, or does not have it.
         """
-        return b"".join(self._get(f"/v2/{self.name}/manifests/{tag_or_digest}", accept=_ACCEPT))
+        return b"".join(self._get(f"/v2/{self.name}/manifests/{tag_or_digest}", accept=ACCEPT))
 
     def blob(self, digest: str) -> Iterator[bytes]:
         """A blob's bytes, in order.
@@ -92,11 +92,11 @@ class Repository:
         said = ""
         if not verify:
             with ExitStack() as opened:
-                said = _said(self._answered(path, opened, accept=_ACCEPT, method="HEAD"), self.host, path)
+                said = _said(self._answered(path, opened, accept=ACCEPT, method="HEAD"), self.host, path)
             if said:
                 return said
         with ExitStack() as opened:
-            response = self._answered(path, opened, accept=_ACCEPT)
+            response = self._answered(path, opened, accept=ACCEPT)
             said = _said(response, self.host, path)
             computed = f"sha256:{hashlib.sha256(b''.join(self._body(response, path))).hexdigest()}"
         if said and said != computed:
@@ -257,7 +257,7 @@ def _said(response: http.client.HTTPResponse, host: str, path: str) -> str:
         # distribution/distribution 2 makes a schema 1 manifest up for whoever does not accept what it holds.
         raise RegistryError(f"{host} gave {kind or 'no type'} for {path}, which is no image index and no manifest")
     said = response.getheader("Docker-Content-Digest") or ""
-    return said if _DIGEST.match(said) else ""
+    return said if is_digest(said) else ""
 
 
 def _moved(url: str, location: str) -> str:

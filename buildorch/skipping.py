@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING
 
 from buildorch import fingerprint
@@ -197,10 +198,10 @@ def _decide(
 ) -> Decided:
     name = one.solve.name
     last = past.images.get(name)
+    snapshot = cache(lambda: _snapshot(past, name))  # read only where something is to be compared, and once
     changes: tuple[Change, ...] = ()
-    if last is not None and last.fingerprint not in {None, now.digest}:
-        kept = _snapshot(past, name)
-        changes = compare(kept, one.snapshot(now)) if kept else ()
+    if last is not None and last.fingerprint not in {None, now.digest} and (kept := snapshot()):
+        changes = compare(kept, one.snapshot(now))
     decision = fingerprint.decide(
         now,
         last,
@@ -215,7 +216,7 @@ def _decide(
     untagged = tuple(reference for reference, found in presences.items() if found.state == "untagged")
     if isinstance(decision, Skip):
         return Decided(one, now, decision, changes, untagged)
-    return Decided(one, now, decision, changes, deployed=_deployed(name, now, last, past))
+    return Decided(one, now, decision, changes, deployed=_deployed(now, last, snapshot))
 
 
 def _gone(presences: Mapping[str, Presence]) -> str:
@@ -234,11 +235,13 @@ def _snapshot(past: Past, service: str) -> Snapshot | None:
         return None
 
 
-def _deployed(name: str, now: Fingerprint, last: ServiceRecord | None, past: Past) -> ServiceRecord | None:
+def _deployed(
+    now: Fingerprint, last: ServiceRecord | None, snapshot: Callable[[], Snapshot | None]
+) -> ServiceRecord | None:
     """The last record, if an image with its manifests may keep its index: the index's own settings are the same."""
     if last is None or last.index_digest is None:
         return None  # without an index, the same image has the same digest
-    before = _snapshot(past, name)
+    before = snapshot()
     return last if before and _of_the_index(before.inputs) == _of_the_index(now.inputs) else None
 
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from buildorch.bases.base import Base, Unresolved
     from buildorch.bases.lifetimes import end_of_life
     from buildorch.bases.lockfile import FILE_NAME, Entry, Lock
-    from buildorch.bases.named import references
     from buildorch.bases.names import canonical
     from buildorch.bases.pinning import pinned, pins
     from buildorch.bases.renewal import Renewal, renew
@@ -31,7 +30,6 @@ __all__ = [
     "end_of_life",
     "pinned",
     "pins",
-    "references",
     "renew",
     "resolve_bases",
 ]
@@ -47,7 +45,6 @@ _HOMES = {
     "end_of_life": "lifetimes",
     "pinned": "pinning",
     "pins": "pinning",
-    "references": "named",
     "renew": "renewal",
     "resolve_bases": "resolve",
 }

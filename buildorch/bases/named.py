@@ -9,21 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildorch import dockerfile
-from buildorch.bases.names import key
 from buildorch.bases.pinning import SCHEME
 from buildorch.errors import UsageError
 
 if TYPE_CHECKING:
-    from buildorch.plan import Plan, Solve
-
-
-def references(plan: Plan) -> tuple[str, ...]:
-    """Every base image of the plan, as first written, each once however it is written."""
-    found: dict[str, str] = {}
-    for solve in plan.solves:
-        for reference in named(solve):
-            found.setdefault(key(reference), reference)
-    return tuple(found.values())
+    from buildorch.plan import Solve
 
 
 def named(solve: Solve) -> tuple[str, ...]:

@@ -7,13 +7,12 @@ Source: `onBuild` in moby/buildkit `frontend/dockerfile/dockerfile2llb/convert.g
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from buildorch.bases.resolve import repositories
-from buildorch.errors import EngineError, MalformedDocument
-from buildorch.oci import ImageIndex, ImageManifest, ImageReference, load_json
+from buildorch.errors import EngineError
+from buildorch.oci import ImageIndex, ImageManifest, ImageReference, checked_document, is_index, load_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,10 +39,11 @@ def onbuild(
 
 
 def _configs(repository: Repository, digest: str, platforms: Sequence[str]) -> Iterator[dict[str, Any]]:
-    raw = load_json(_checked(repository.manifest(digest), digest), "image manifest or index")
-    if "manifests" not in raw:
+    raw = load_json(checked_document([repository.manifest(digest)], digest), "image manifest or index")
+    if not is_index(raw):
         manifest = ImageManifest.from_json(raw)
-        yield load_json(_checked(b"".join(repository.blob(manifest.config.digest)), manifest.config.digest), "config")
+        config = manifest.config.digest
+        yield load_json(checked_document(repository.blob(config), config), "config")
         return
     for one in ImageIndex.from_json(raw).manifests:
         if not platforms or str(one.platform) in platforms:
@@ -54,9 +54,3 @@ def _triggers(config: Mapping[str, Any]) -> tuple[str, ...]:
     inner = config.get("config")
     found = inner.get("OnBuild") if isinstance(inner, dict) else None
     return tuple(map(str, found)) if isinstance(found, list) else ()
-
-
-def _checked(data: bytes, digest: str) -> bytes:
-    if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
-        raise MalformedDocument("document", f"what came for {digest} has another digest")
-    return data

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buildorch import project
+from buildorch import preparing, project
 from buildorch.bases import FILE_NAME, Lock, Renewal, Unresolved, end_of_life, renew, resolve_bases
 from buildorch.bases.lockfile import read
 from buildorch.bases.named import named
@@ -56,8 +56,6 @@ def run(file: Path, references: Sequence[str], *, update: bool, check: bool, out
         UsageError: the request, the services file, a Dockerfile or the lock file cannot be used.
         RegistryError: an image that should be in the file was found nowhere; the rest is written.
     """
-    from buildorch import pipeline  # noqa: PLC0415 - anyio is a build's to pay, not the help's
-
     if references and not update:
         raise UsageError(
             f"{', '.join(references)} would be ignored: images are named to update them",
@@ -65,7 +63,7 @@ def run(file: Path, references: Sequence[str], *, update: bool, check: bool, out
         )
     if check and update:
         raise UsageError("--check writes nothing, and --update does", hint="give one of them")
-    planned = pipeline.plan(pipeline.BuildRequest(file=file))
+    planned = preparing.plan(preparing.BuildRequest(file=file))
     services = _services(planned.plan)
     names = tuple(name for name in services if "@" not in name)
     path = planned.project.root / FILE_NAME
@@ -111,7 +109,7 @@ def _mirrors() -> tuple[tuple[str, ...], tuple[str, ...]]:
     from buildorch.engine import Engine  # noqa: PLC0415
 
     try:
-        return Engine.at(client.find_endpoint()).mirrors(), ()
+        return Engine.at(client.find_endpoint()).info().mirrors, ()
     except EngineError as error:
         return (), (f"mirrors are not asked: {error}",)
 

@@ -63,9 +63,9 @@ class Walk:
 
     state: State
     verdicts: Verdicts
+    """What the rules said on the way."""
     own: tuple[str, ...]
     """buildorch's own folders that BuildKit would be given, and that the state leaves out."""
-    """What the rules said on the way."""
 
 
 def state(folder: Folder, *, used: tuple[str, ...] | None = None) -> State:

@@ -128,22 +128,6 @@ class Engine:
             namespace=str(_mapping(containerd, "Namespaces").get("Containers") or ""),
         )
 
-    def facts(self, buildx_version: str) -> EngineFacts:
-        """What the engine says of itself, as far as it is recorded.
-
-        Raises:
-            EngineUnreachable: it does not answer.
-        """
-        return self.info().facts(buildx_version)
-
-    def mirrors(self) -> tuple[str, ...]:
-        """The URLs it asks before Docker Hub, in order: `registry-mirrors` of its configuration.
-
-        Raises:
-            EngineUnreachable: it does not answer.
-        """
-        return self.info().mirrors
-
     def inspect(self, references: Iterable[str]) -> Iterator[InspectedImage | None]:
         """What the engine says of each image in turn, over one connection; None for one it does not have.
 

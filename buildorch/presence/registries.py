@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from buildorch.errors import RegistryError
-from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference
+from buildorch.oci import ImageReference, is_digest
 from buildorch.presence.wanted import Held, Presence, Wanted, judge, unknown
-from buildorch.registry import Repository
+from buildorch.registry import ACCEPT, Repository
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,11 +32,9 @@ AT_ONCE = 16
 """What costs is the way there and back; on this machine itself two would do, the registry is what they wait for."""
 TIMEOUT_S = 10.0
 """For one answer. After the first that does not come, nothing more is asked of that registry: one wait, not fifty."""
-_MANIFESTS = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
 MAX_HEAD = 64 * 1024
 _STATUS = re.compile(r"HTTP/1\.([01]) ([2-5]\d\d)\b")
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 def in_registries(
@@ -113,7 +111,7 @@ def _named(tag: str, repository: Repository, line: _Line) -> str | None:
     status, digest = _head(f"manifests/{tag}", repository, line)
     if status == 404:
         return None
-    if status == 200 and _DIGEST.match(digest):
+    if status == 200 and is_digest(digest):
         return digest
     if status in _ELSEWHERE or status in {200, 405}:  # it does not say the digest here, or at all, or knows no HEAD
         return repository.digest(tag, verify=True)
@@ -185,7 +183,7 @@ class _Line:
         stream = self._stream = self._stream or self._connected()
         login = f"Authorization: {authorization}\r\n" if authorization else ""
         stream.sendall(
-            f"HEAD {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: {_MANIFESTS}\r\n{login}\r\n".encode("latin-1")
+            f"HEAD {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: {ACCEPT}\r\n{login}\r\n".encode("latin-1")
         )
         received = b""
         while b"\r\n\r\n" not in received:

@@ -63,7 +63,7 @@ def test_fake_and_real_solver_give_streams_of_the_same_shape(project: Sandbox, t
 
 
 def test_made_facts_have_the_fields_a_real_engine_fills(project: Sandbox):
-    real = Engine.at(os.environ["DOCKER_HOST"]).facts(find_buildx().version())
+    real = Engine.at(os.environ["DOCKER_HOST"]).info().facts(find_buildx().version())
     made = make_engine_facts()
 
     assert {type(getattr(real, name)) for name in real.__slots__} == {

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.engine
 @pytest.fixture
 def mirrors(registry: str) -> tuple[str, ...]:
     """The engine's mirrors of Docker Hub; the loopback registry is the first of them."""
-    found = Engine.at(find_endpoint()).mirrors()
+    found = Engine.at(find_endpoint()).info().mirrors
     if f"http://{registry}/" not in found:
         pytest.skip("the loopback registry is not the engine's mirror of Docker Hub")
     return found

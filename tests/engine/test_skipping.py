@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from oracle import MANIFESTS
 from sandbox import BASE, Sandbox, docker
 
 from buildorch.oci import ImageReference
@@ -72,17 +73,6 @@ def named(output: str, reference: str) -> str | None:
     answer = connection.getresponse()
     connection.close()
     return answer.getheader("Docker-Content-Digest") if answer.status == 200 else None
-
-
-MANIFESTS = ", ".join(
-    f"application/vnd.{kind}+json"
-    for kind in (
-        "oci.image.index.v1",
-        "oci.image.manifest.v1",
-        "docker.distribution.manifest.list.v2",
-        "docker.distribution.manifest.v2",
-    )
-)
 
 
 def lose(output: str, record: ServiceRecord) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes import FakeEngine, FakeRegistry, running_engine, running_registry
 from hypothesis import HealthCheck, settings
 
 # The same examples on every machine and in every run: a red test is red for everybody, and can be run again.
@@ -42,6 +43,20 @@ def _no_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")
         patch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
         yield
+
+
+@pytest.fixture
+def engine() -> Iterator[FakeEngine]:
+    """A fake engine without an image."""
+    with running_engine() as running:
+        yield running
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    """A fake registry without an image; modules that want one there have a fixture of their own."""
+    with running_registry() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

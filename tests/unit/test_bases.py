@@ -21,11 +21,11 @@ from buildorch.bases import (
     end_of_life,
     pinned,
     pins,
-    references,
     resolve_bases,
 )
 from buildorch.bases.lifetimes import END_OF_LIFE
 from buildorch.bases.named import named
+from buildorch.cli import locking
 from buildorch.errors import EXIT_USAGE, UsageError
 from buildorch.plan import Plan, Selection, Solve, resolve
 from buildorch.services import parse
@@ -356,9 +356,9 @@ def test_the_images_of_a_plan_are_named_once_each(tmp_path: Path):
         (tmp_path / "services" / name).mkdir(parents=True)
         (tmp_path / "services" / name / "Dockerfile").write_text(f"FROM {image}\n")
 
-    found = references(plan_of(tmp_path, "".join(f"  {name}: {{tags: [v1]}}\n" for name in "abc")))
+    found = locking._services(plan_of(tmp_path, "".join(f"  {name}: {{tags: [v1]}}\n" for name in "abc")))
 
-    assert found == ("python", "node")
+    assert found == {"node": ["c"], "python": ["a", "b"]}
 
 
 # End of life

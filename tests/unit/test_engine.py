@@ -12,7 +12,7 @@ from pathlib import Path
 import h2.config
 import h2.connection
 import pytest
-from fakes import FakeEngine, content_message, digest_of, make_image, running_engine, saved_archive, tar_of
+from fakes import FakeEngine, content_message, digest_of, make_image, saved_archive, tar_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,17 +22,11 @@ from buildorch.engine.grpc import Messages
 from buildorch.errors import EXIT_UNREACHABLE, EngineError, EngineUnreachable, MalformedDocument
 
 
-@pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with running_engine() as running:
-        yield running
-
-
 @pytest.mark.parametrize("store", ["containerd", "graphdriver"])
 def test_an_engine_says_its_version_its_store_and_its_cpus(engine: FakeEngine, store: str):
     engine.store = store
 
-    facts = Engine(engine.endpoint).facts("0.29.1")
+    facts = Engine(engine.endpoint).info().facts("0.29.1")
 
     assert (facts.version, facts.buildx, facts.store, facts.cpus) == ("28.0.0", "0.29.1", store, 2)
     assert facts.endpoint == engine.endpoint
@@ -43,12 +37,12 @@ def test_an_answer_that_is_no_json_object_is_refused(engine: FakeEngine, answer:
     engine.info = answer
 
     with pytest.raises(MalformedDocument, match="malformed answer to /info"):
-        Engine(engine.endpoint).facts("x")
+        Engine(engine.endpoint).info().facts("x")
 
 
 def refused(endpoint: str) -> EngineUnreachable:
     with pytest.raises(EngineUnreachable) as caught:
-        Engine(endpoint).facts("x")
+        Engine(endpoint).info().facts("x")
     assert caught.value.exit_code == EXIT_UNREACHABLE
     assert "start Docker, or set DOCKER_HOST" in caught.value.hint
     return caught.value

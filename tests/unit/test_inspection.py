@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import zstandard
-from fakes import FakeEngine, FakeRegistry, digest_of, make_image, running_engine, running_registry
+from fakes import FakeEngine, FakeRegistry, digest_of, make_image
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -183,18 +183,6 @@ def test_a_layer_that_could_not_be_unpacked_is_tried_again():
         sizes.get("sha256:a", broken)
 
     assert sizes.get("sha256:a", lambda: 3) == 3
-
-
-@pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with running_engine() as running:
-        yield running
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with running_registry() as running:
-        yield running
 
 
 @pytest.mark.parametrize("index", [False, True])

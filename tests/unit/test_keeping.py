@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
 import pytest
 from anyio.abc import ObjectSendStream
-from fakes import FakeEngine, FakeRegistry, Image, make_image, running_engine, running_registry
+from fakes import FakeEngine, FakeRegistry, Image, make_image
 
 from buildorch.engine import Engine
 from buildorch.events import Event
@@ -36,18 +36,6 @@ class Moving(FakeSolver):
         self.move(self.image)
         outcome = await super().solve(solve, bases, events)
         return outcome if isinstance(outcome, Failure) else dataclasses.replace(outcome, digest=self.image.digest)
-
-
-@pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with running_engine() as running:
-        yield running
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with running_registry() as running:
-        yield running
 
 
 def record_of(image: Image, *, manifest: str = "") -> ServiceRecord:

@@ -18,7 +18,6 @@ from fakes import (
     Image,
     make_image,
     running_containerd,
-    running_engine,
     running_registry,
 )
 
@@ -148,12 +147,6 @@ def test_an_image_has_its_full_name_in_containerd(reference: str, name: str):
 
 
 # --- an engine
-
-
-@pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with running_engine() as running:
-        yield running
 
 
 @pytest.fixture

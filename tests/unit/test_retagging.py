@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import FakeEngine, FakeRegistry, make_image, running_engine, running_registry
+from fakes import FakeEngine, FakeRegistry, make_image
 
 from buildorch.engine import Engine
 from buildorch.errors import EngineError, RegistryError
@@ -16,18 +15,6 @@ from buildorch.services import parse
 from buildorch.testing import make_digest
 
 NO_ENGINE = Engine("unix:///nonexistent/docker.sock")
-
-
-@pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with running_engine() as running:
-        yield running
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with running_registry() as running:
-        yield running
 
 
 def make_solve(service: str = "{}", *, push: bool = False) -> Solve:

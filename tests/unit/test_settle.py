@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import FakeEngine, FakeRegistry, make_image, running_engine, running_registry
+from fakes import FakeEngine, FakeRegistry, make_image
 
 from buildorch.engine import Engine
 from buildorch.events import SolveFinished
@@ -35,18 +34,6 @@ def finished(digest: str | None = None, *, failure: Failure | None = None) -> So
     return SolveFinished(
         at=AT, service="app", started_at=AT, duration_s=2.0, attempts=1, solved=solved, failure=failure
     )
-
-
-@pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with running_engine() as running:
-        yield running
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with running_registry() as running:
-        yield running
 
 
 def settled(engine: FakeEngine, solve: Solve, digest: str | None, *, store: str = "containerd") -> ServiceRecord:
