@@ -43,7 +43,7 @@ test-unit: $(VENV)/.dev ## Run the tests that need no engine
 
 .PHONY: soak
 soak: $(VENV)/.dev ## Run the long proofs, counts and seeds printed
-	@BUILDORCH_SOAK=1 scripts/with-engine --bases $(BIN)/python -m pytest -s tests/engine/test_skip_proof.py tests/engine/test_contexts_cannot_lie.py $(ARGS)
+	@BUILDORCH_SOAK=1 scripts/with-engine --bases $(BIN)/python -m pytest --timeout=0 -s tests/engine/test_skip_proof.py tests/engine/test_contexts_cannot_lie.py $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, types and import rules

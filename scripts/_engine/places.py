@@ -10,6 +10,7 @@ from typing import Any
 
 DATA = Path("/var/lib/buildorch-engine")
 RUNTIME = Path("/run/buildorch-engine")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 DEFAULT_NAME = "buildorch"
 STORES = ("containerd", "graphdriver")
 NAME = re.compile(r"[a-z0-9-]{1,10}")
@@ -40,7 +41,8 @@ class Engine:
         self.registry_storage = self.data / "registry"
         self.exec_root = self.run / "exec"
         self.socket = self.run / "docker.sock"
-        self.pidfile = self.run / "docker.pid"
+        self.pidfile = self.data / "docker.pid"  # dockerd removes it when it ends in good order
+        self.boot = self.data / "boot"
         self.registry_pidfile = self.run / "registry.pid"
         self.daemon_json = self.run / "daemon.json"
         self.registry_yml = self.run / "registry.yml"
@@ -56,6 +58,16 @@ class Engine:
         except (OSError, ValueError):
             return {}
         return state
+
+    def crashed_with_the_machine(self) -> bool:
+        """Whether the machine stopped while dockerd ran: nobody knows which of its last writes reached the disk.
+
+        Neither the registry nor containerd's snapshots are synced to the disk as they are written.
+        """
+        try:
+            return self.pidfile.exists() and self.boot.read_text(encoding="ascii") != BOOT_ID.read_text(encoding="ascii")
+        except OSError:
+            return False
 
     def remember(self, state: dict[str, Any]) -> None:
         """Write the state; a reader never sees half of it."""

@@ -61,9 +61,13 @@ def runtime(name: str = NAME) -> Path:
     return Path("/run/buildorch-engine", name)
 
 
+def data(name: str = NAME) -> Path:
+    return Path("/var/lib/buildorch-engine", name)
+
+
 def pids(name: str = NAME) -> tuple[int, int]:
     """The daemon's and the registry's."""
-    return int((runtime(name) / "docker.pid").read_text()), int((runtime(name) / "registry.pid").read_text())
+    return int((data(name) / "docker.pid").read_text()), int((runtime(name) / "registry.pid").read_text())
 
 
 def alive(marker: str) -> list[str]:
@@ -106,7 +110,7 @@ def left_of(name: str) -> dict[str, object]:
     return {
         "processes": alive(f"buildorch-engine/{name}/"),
         "directories": [
-            str(path) for path in (runtime(name), Path("/var/lib/buildorch-engine", name)) if path.exists()
+            str(path) for path in (runtime(name), data(name)) if path.exists()
         ],
         "bridge": Path("/sys/class/net", f"bo-{name}").exists(),
         "rules": [
@@ -144,21 +148,22 @@ def make_image(folder: Path, *programs: str, name: str = NAME) -> str:
 
 
 @pytest.fixture
-def up() -> Iterator[Callable[..., None]]:
-    """Start engines by name; each goes when its test ends."""
+def up() -> Iterator[Callable[..., str]]:
+    """Start engines by name, and give what was said; each goes when its test ends."""
     started = []
 
-    def start(*arguments: str, name: str = NAME) -> None:
+    def start(*arguments: str, name: str = NAME) -> str:
         started.append(name)
         done = engine("up", *arguments, name=name)
         assert done.returncode == 0, done.stderr
+        return done.stderr
 
     yield start
     for name in started:
         engine("down", name=name)
 
 
-def test_a_second_up_leaves_both_processes_as_they_are_and_says_nothing(up: Callable[..., None]) -> None:
+def test_a_second_up_leaves_both_processes_as_they_are_and_says_nothing(up: Callable[..., str]) -> None:
     up()
     before = pids()
 
@@ -196,7 +201,7 @@ def test_an_up_waits_for_the_one_that_holds_the_lock() -> None:
         engine("down")
 
 
-def test_env_prints_only_the_export_lines_that_a_shell_needs(up: Callable[..., None]) -> None:
+def test_env_prints_only_the_export_lines_that_a_shell_needs(up: Callable[..., str]) -> None:
     up()
 
     done = engine("env")
@@ -216,7 +221,7 @@ def test_env_of_an_engine_that_is_not_up_prints_no_line_and_says_what_to_run() -
     assert "scripts/engine up" in done.stderr
 
 
-def test_status_says_what_is_up_and_its_exit_code_too(up: Callable[..., None]) -> None:
+def test_status_says_what_is_up_and_its_exit_code_too(up: Callable[..., str]) -> None:
     assert engine("status").returncode == 3
     up()
 
@@ -231,7 +236,7 @@ def test_status_says_what_is_up_and_its_exit_code_too(up: Callable[..., None]) -
     assert "registry down" in without_registry.stderr
 
 
-def test_up_starts_the_registry_again_at_the_same_port_and_spares_the_daemon(up: Callable[..., None]) -> None:
+def test_up_starts_the_registry_again_at_the_same_port_and_spares_the_daemon(up: Callable[..., str]) -> None:
     up()
     daemon, registry = pids()
     before = exports()
@@ -245,7 +250,7 @@ def test_up_starts_the_registry_again_at_the_same_port_and_spares_the_daemon(up:
 
 
 def test_a_registry_port_that_another_took_meanwhile_is_given_up_and_the_daemon_learns_the_new_one(
-    up: Callable[..., None], tmp_path: Path
+    up: Callable[..., str], tmp_path: Path
 ) -> None:
     up()
     taken = exports()["BUILDORCH_LOCAL_REGISTRY"]
@@ -267,7 +272,7 @@ def test_a_registry_port_that_another_took_meanwhile_is_given_up_and_the_daemon_
 
 
 def test_up_recovers_from_a_killed_daemon_and_ends_what_that_one_left_running(
-    up: Callable[..., None], tmp_path: Path
+    up: Callable[..., str], tmp_path: Path
 ) -> None:
     up()
     image = make_image(tmp_path)
@@ -288,7 +293,35 @@ def test_up_recovers_from_a_killed_daemon_and_ends_what_that_one_left_running(
     assert docker("run", "--rm", image, "bash", "-c", "echo still here") == "still here"
 
 
-def test_up_puts_back_a_bridge_that_somebody_removed(up: Callable[..., None], tmp_path: Path) -> None:
+def test_up_starts_from_nothing_after_the_machine_went_down_with_a_running_daemon(
+    up: Callable[..., str], tmp_path: Path
+) -> None:
+    up()
+    make_image(tmp_path)
+    for pid in pids():
+        os.kill(pid, signal.SIGKILL)
+    (data() / "boot").write_text("the boot before\n")
+
+    said = up()
+
+    assert "the machine went down" in said
+    assert docker("image", "ls", "--quiet") == "", "what may be half written was kept"
+
+
+def test_up_keeps_what_a_daemon_held_that_ended_before_its_machine(up: Callable[..., str], tmp_path: Path) -> None:
+    up()
+    image = make_image(tmp_path)
+    os.kill(pids()[0], signal.SIGTERM)
+    eventually(lambda: not (data() / "docker.pid").exists())
+    os.kill(int((runtime() / "registry.pid").read_text()), signal.SIGKILL)
+    (data() / "boot").write_text("the boot before\n")
+
+    up()
+
+    assert docker("run", "--rm", image, "bash", "-c", "echo still here") == "still here"
+
+
+def test_up_puts_back_a_bridge_that_somebody_removed(up: Callable[..., str], tmp_path: Path) -> None:
     up()
     image = make_image(tmp_path)
     before = pids()
@@ -301,12 +334,12 @@ def test_up_puts_back_a_bridge_that_somebody_removed(up: Callable[..., None], tm
     assert docker("run", "--rm", image, "bash", "-c", "echo linked") == "linked"
 
 
-def test_up_takes_over_from_a_daemon_whose_pidfile_names_another_process(up: Callable[..., None]) -> None:
+def test_up_takes_over_from_a_daemon_whose_pidfile_names_another_process(up: Callable[..., str]) -> None:
     up()
     os.kill(pids()[0], signal.SIGKILL)
     bystander = subprocess.Popen(["sleep", "60"])
     try:
-        (runtime() / "docker.pid").write_text(str(bystander.pid))
+        (data() / "docker.pid").write_text(str(bystander.pid))
 
         up()
 
@@ -318,7 +351,7 @@ def test_up_takes_over_from_a_daemon_whose_pidfile_names_another_process(up: Cal
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["running", "killed"])
-def test_down_leaves_nothing_behind(up: Callable[..., None], tmp_path: Path, *, killed: bool) -> None:
+def test_down_leaves_nothing_behind(up: Callable[..., str], tmp_path: Path, *, killed: bool) -> None:
     up()
     image = make_image(tmp_path)
     docker("network", "create", "apart")
@@ -337,7 +370,7 @@ def test_down_leaves_nothing_behind(up: Callable[..., None], tmp_path: Path, *, 
     assert {one for one in gone if one.startswith("br-")}, "the bridge of the network made in the engine is there still"
 
 
-def test_down_spares_a_process_that_only_reads_a_file_of_the_engine(up: Callable[..., None]) -> None:
+def test_down_spares_a_process_that_only_reads_a_file_of_the_engine(up: Callable[..., str]) -> None:
     up()
     reader = subprocess.Popen(["tail", "-f", str(runtime() / "dockerd.log")], stdout=subprocess.DEVNULL)
     try:
@@ -354,7 +387,7 @@ def test_down_of_an_engine_that_was_never_up_is_no_error() -> None:
 
 
 def test_two_engines_have_their_own_everything_and_one_going_down_leaves_the_other_be(
-    up: Callable[..., None], tmp_path: Path
+    up: Callable[..., str], tmp_path: Path
 ) -> None:
     up()
     up(name=SECOND_NAME)
@@ -373,7 +406,7 @@ def test_two_engines_have_their_own_everything_and_one_going_down_leaves_the_oth
     ("store", "driver"), [("containerd", "io.containerd.snapshotter.v1"), ("graphdriver", "overlay2")]
 )
 def test_each_store_builds_and_runs_an_image(
-    up: Callable[..., None], tmp_path: Path, *, store: str, driver: str
+    up: Callable[..., str], tmp_path: Path, *, store: str, driver: str
 ) -> None:
     up("--store", store)
 
@@ -383,7 +416,7 @@ def test_each_store_builds_and_runs_an_image(
     assert docker("run", "--rm", make_image(tmp_path), "bash", "-c", f"echo {store}") == store
 
 
-def test_a_step_asks_for_names_again_and_from_another_port_each_time(up: Callable[..., None], tmp_path: Path) -> None:
+def test_a_step_asks_for_names_again_and_from_another_port_each_time(up: Callable[..., str], tmp_path: Path) -> None:
     up()
     image = make_image(tmp_path, "cat")
     step = 'RUN ["bash", "-c", "cat /etc/resolv.conf > /seen"]'
@@ -396,7 +429,7 @@ def test_a_step_asks_for_names_again_and_from_another_port_each_time(up: Callabl
 
 
 def test_a_container_answers_on_its_published_port_and_by_name_on_its_own_network(
-    up: Callable[..., None], tmp_path: Path
+    up: Callable[..., str], tmp_path: Path
 ) -> None:
     up()
     (tmp_path / "context").mkdir()
@@ -416,7 +449,7 @@ def test_a_container_answers_on_its_published_port_and_by_name_on_its_own_networ
     assert by_name.startswith("HTTP/1.0 200")
 
 
-def test_another_store_than_the_running_one_is_refused_with_the_way_to_change_it(up: Callable[..., None]) -> None:
+def test_another_store_than_the_running_one_is_refused_with_the_way_to_change_it(up: Callable[..., str]) -> None:
     up()
     before = pids()
 
@@ -437,7 +470,7 @@ def test_a_name_that_cannot_be_one_is_one_error_line(name: str) -> None:
     assert repr(name) in done.stderr
 
 
-def test_a_registry_port_that_is_taken_is_passed_over(up: Callable[..., None]) -> None:
+def test_a_registry_port_that_is_taken_is_passed_over(up: Callable[..., str]) -> None:
     up()
     up(name=SECOND_NAME)
 
@@ -446,7 +479,7 @@ def test_a_registry_port_that_is_taken_is_passed_over(up: Callable[..., None]) -
     assert ports[1] > ports[0] >= 5000
 
 
-def test_the_daemon_adds_no_firewall_chain_of_docker(up: Callable[..., None]) -> None:
+def test_the_daemon_adds_no_firewall_chain_of_docker(up: Callable[..., str]) -> None:
     def chains() -> Mapping[str, list[str]]:
         return {
             table: [

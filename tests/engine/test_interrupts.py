@@ -64,8 +64,7 @@ def test_a_signal_at_a_random_moment_stops_every_build_and_leaves_a_valid_record
 def test_killing_buildorch_itself_takes_its_builds_with_it(sandbox: Sandbox, processes):
     word = slow_project(sandbox)
     running = sandbox.start("build-all", "--no-cache", "--progress", "plain")
-    while "RUN for i in" not in running.stderr.readline():
-        pass
+    assert any("RUN for i in" in line for line in running.stderr), "it ended before its first step ran"
 
     os.kill(running.pid, signal.SIGKILL)
     running.communicate(timeout=30)
