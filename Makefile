@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PROOFS := $(addprefix tests/,engine/test_skip_proof.py engine/test_contexts_cannot_lie.py unit/test_schedule.py)
 
 .PHONY: help
 help: ## Show this
@@ -43,7 +44,7 @@ test-unit: $(VENV)/.dev ## Run the tests that need no engine
 
 .PHONY: soak
 soak: $(VENV)/.dev ## Run the long proofs, counts and seeds printed
-	@BUILDORCH_SOAK=1 scripts/with-engine --bases $(BIN)/python -m pytest --timeout=0 -s tests/engine/test_skip_proof.py tests/engine/test_contexts_cannot_lie.py $(ARGS)
+	@BUILDORCH_SOAK=1 scripts/with-engine --bases $(BIN)/python -m pytest --timeout=0 -s $(PROOFS) $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev ## Check style, types and import rules

@@ -2,13 +2,14 @@
 
 In: a plan and a `Solver`. Out: events on a stream, one `SolveFinished` a service at its end. Touches nothing itself.
 
-A service is built after everything it builds on, and at most `jobs` at once, in the plan's order. Runs on asyncio and
-on trio.
+A service is built after everything it builds on, and at most `jobs` at once, in the plan's order; a builder has at most
+as many as the plan says. Runs on asyncio and on trio.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -111,7 +112,8 @@ class _Run:
     fail_fast: bool
     stop: Stop
     reasons: Mapping[str, str]
-    running: int = 0
+    running: Counter[str | None] = field(default_factory=Counter)
+    """Builder -> how many solves run on it."""
     ended: set[str] = field(default_factory=set)
     solved: dict[str, Solved] = field(default_factory=dict)
     changed: anyio.Event = field(default_factory=anyio.Event)
@@ -123,11 +125,16 @@ class _Run:
             while waiting:
                 self.changed = anyio.Event()
                 for solve in tuple(waiting):
-                    if self.ended.issuperset(solve.depends_on) and (self.running < self.jobs or self._lost(solve)):
+                    if self.ended.issuperset(solve.depends_on) and (self._lost(solve) or self._has_room(solve.builder)):
                         waiting.remove(solve)
-                        self.running += 1
+                        self.running[solve.builder] += 1
                         group.start_soon(self._service, solve, send)
                 await self.changed.wait()
+
+    def _has_room(self, builder: str | None) -> bool:
+        """Whether one more may run on a builder."""
+        limit = self.plan.limits.get(builder, self.jobs) if builder else self.jobs
+        return self.running.total() < self.jobs and self.running[builder] < limit
 
     def _lost(self, solve: Solve) -> list[str]:
         """What a service builds on that has no image."""
@@ -144,7 +151,7 @@ class _Run:
             self.solved[solve.name] = finished.solved
         elif self.fail_fast and finished.failure and finished.failure.kind is not FailureKind.CANCELLED:
             self.stop.request()
-        self.running -= 1
+        self.running[solve.builder] -= 1
         self.ended.add(solve.name)
         self.changed.set()
         await send.send(finished)

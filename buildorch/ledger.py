@@ -13,7 +13,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FILE_NAME = "ledger.db"
 BUSY_S = 30.0
 """How long to wait for another process that writes."""
+BUILDS_THAT_TELL = 5
+"""How many of a service's builds say how long the next may take."""
 _SCHEMAS = (
     """
 CREATE TABLE runs (
@@ -158,6 +160,22 @@ class Ledger:
             (),
         )
         return {entry.service: entry.record for entry in rows}
+
+    def durations(self, services: Iterable[str]) -> dict[str, float]:
+        """Service -> the seconds its longest of the last few builds took, for those that were built before.
+
+        The longest, because how much of the next one is cached is not known before it.
+        """
+        found: dict[str, float] = {}
+        for service in services:
+            rows = self._read(
+                "SELECT json_extract(record, '$.duration_s') FROM records WHERE service = ? AND status = 'built' "
+                "ORDER BY sequence DESC LIMIT ?",
+                (service, BUILDS_THAT_TELL),
+            )
+            if rows:
+                found[service] = max(float(str(row[0])) for row in rows)
+        return found
 
     def snapshot(self, service: str) -> bytes | None:
         """What was kept of the inputs of a service's last image."""

@@ -8,6 +8,7 @@ folder, the engine, registries, the ledger and the run record.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from buildorch.inspection import LayerSizes
 from buildorch.keeping import KeepingSolver
 from buildorch.preparing import BuildRequest, plan, preview
 from buildorch.record import Report, ServiceRecord, Solved
+from buildorch.schedule import by_urgency
 from buildorch.watching import WatchingSolver
 
 if TYPE_CHECKING:
@@ -102,7 +104,9 @@ class _Building:
 
     async def drive(self, send: ObjectSendStream[Event]) -> None:
         """Run every stage; whatever happens, each service ends with a record and the run with its own."""
-        run, builds = self.run, self.run.builds
+        run = self.run
+        expected_s = run.at_hand.ledger.durations(solve.name for solve in run.builds.solves)
+        builds = dataclasses.replace(run.builds, solves=by_urgency(run.builds.solves, expected_s))
         sizes = LayerSizes(run.at_hand.ledger.layer_sizes)
         solves = {solve.name: solve for solve in builds.solves}
         self.settled = {name: anyio.Event() for name in solves}

@@ -129,6 +129,8 @@ class Plan:
 
     project: str
     solves: tuple[Solve, ...]
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Builder -> how many of its solves may run at once; a builder without an entry takes what `-j` allows."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan --format json` prints it."""
@@ -188,6 +190,7 @@ def resolve(
             _solve(file.project, name, merged[name], selection, platforms=platforms, root=root, words=words)
             for name in order
         ),
+        limits={name: builder.jobs for name, builder in file.builders.items()},
     )
 
 

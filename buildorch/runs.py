@@ -20,7 +20,6 @@ from buildorch import preparing, project
 from buildorch.errors import EngineError, UsageError
 from buildorch.events import RunStarted, ServiceFinished, SolveFinished, now
 from buildorch.fingerprint import Build, Skip
-from buildorch.plan import Plan
 from buildorch.record import Failure, FailureKind, GitFacts, Report, ServiceRecord
 from buildorch.report.outcome import exit_code
 from buildorch.retagging import retag
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
     from buildorch.inputs import Inputs
     from buildorch.inspection import LayerSizes
-    from buildorch.plan import Solve
+    from buildorch.plan import Plan, Solve
     from buildorch.preparing import AtHand, BuildRequest
     from buildorch.skipping import Decided
 
@@ -84,7 +83,7 @@ class Run:
     def builds(self) -> Plan:
         """What is not skipped."""
         solves = (one for one in self.solves if isinstance(self.decided[one.name].decision, Build))
-        return Plan(self.at_hand.planned.plan.project, tuple(solves))
+        return dataclasses.replace(self.at_hand.planned.plan, solves=tuple(solves))
 
     def begin(self) -> RunStarted:
         """Note in the ledger that the run begins."""

@@ -81,7 +81,14 @@ def remembered(file: ServicesFile, key: str, consulted: Consulted) -> str | None
     if any(name in consulted for name in tuple(consulted.names)):
         return None
     services = {name: file.merged(name).model_dump(mode="json") for name in file.services}
-    kept = {"key": key, "unset": sorted(consulted.names), "project": file.project, "services": services}
+    builders = {name: builder.model_dump(mode="json") for name, builder in file.builders.items()}
+    kept = {
+        "key": key,
+        "unset": sorted(consulted.names),
+        "project": file.project,
+        "builders": builders,
+        "services": services,
+    }
     return json.dumps(kept, separators=(",", ":"))
 
 
@@ -92,7 +99,9 @@ def recall(text: str, key: str, variables: Mapping[str, str]) -> ServicesFile | 
         if kept["key"] != key or any(name in variables for name in kept["unset"]):
             return None
         services = {name: Recalled(_service(values)) for name, values in kept["services"].items()}
-        return cast("ServicesFile", _RecalledFile({"project": kept["project"], "services": services}))
+        builders = {name: Recalled(values) for name, values in kept["builders"].items()}
+        found = _RecalledFile({"project": kept["project"], "builders": builders, "services": services})
+        return cast("ServicesFile", found)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
 

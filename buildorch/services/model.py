@@ -249,6 +249,13 @@ class Service(Frozen):
     """Further flags for docker buildx build, one word each."""
 
 
+class Builder(Frozen):
+    """What holds for one buildx builder."""
+
+    jobs: Annotated[int, Field(ge=1)]
+    """How many solves may run on it at once, below what -j allows for all."""
+
+
 class ServicesFile(Frozen):
     """A services file: `services` hold what they say themselves, `merged` adds the defaults."""
 
@@ -258,6 +265,8 @@ class ServicesFile(Frozen):
     """The project's name, part of the images' names."""
     defaults: Service = Field(default_factory=Service)
     """What every service starts from."""
+    builders: Mapping[Word, Builder] = Field(default_factory=dict)
+    """Limits of buildx builders, by name."""
     services: Annotated[Mapping[ServiceName, Service], Field(min_length=1)]
     """The services by name."""
 

@@ -65,7 +65,9 @@ class Engine:
         Neither the registry nor containerd's snapshots are synced to the disk as they are written.
         """
         try:
-            return self.pidfile.exists() and self.boot.read_text(encoding="ascii") != BOOT_ID.read_text(encoding="ascii")
+            return self.pidfile.exists() and self.boot.read_text(encoding="ascii") != BOOT_ID.read_text(
+                encoding="ascii"
+            )
         except OSError:
             return False
 

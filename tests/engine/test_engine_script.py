@@ -109,9 +109,7 @@ def left_of(name: str) -> dict[str, object]:
     """Everything on this machine that carries an engine's name."""
     return {
         "processes": alive(f"buildorch-engine/{name}/"),
-        "directories": [
-            str(path) for path in (runtime(name), data(name)) if path.exists()
-        ],
+        "directories": [str(path) for path in (runtime(name), data(name)) if path.exists()],
         "bridge": Path("/sys/class/net", f"bo-{name}").exists(),
         "rules": [
             line
