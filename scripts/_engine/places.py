@@ -65,11 +65,10 @@ class Engine:
         Neither the registry nor containerd's snapshots are synced to the disk as they are written.
         """
         try:
-            return self.pidfile.exists() and self.boot.read_text(encoding="ascii") != BOOT_ID.read_text(
-                encoding="ascii"
-            )
+            boot = self.boot.read_text(encoding="ascii")
         except OSError:
             return False
+        return self.pidfile.exists() and boot != BOOT_ID.read_text(encoding="ascii")
 
     def remember(self, state: dict[str, Any]) -> None:
         """Write the state; a reader never sees half of it."""
