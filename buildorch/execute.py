@@ -8,6 +8,7 @@ as many as the plan says. Runs on asyncio and on trio.
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 BUFFER = 256
 """Events that may wait for a slow reader before the builds wait for it too."""
 RETRY_DELAY_S = 1.0
+RATE_LIMIT_DELAY_S = 5.0
+"""A registry that limits says when it may be asked again, but BuildKit does not pass that on."""
+RACE_RETRIES = 2
+"""An engine's own race is tried once more as it was, and once without cache import, however few retries are wanted."""
 
 
 class Solver(Protocol):
@@ -116,6 +121,8 @@ class _Run:
     """Builder -> how many solves run on it."""
     ended: set[str] = field(default_factory=set)
     solved: dict[str, Solved] = field(default_factory=dict)
+    frozen: Failure | None = None
+    """Why nothing more is started: an engine that does not answer one build answers no other."""
     changed: anyio.Event = field(default_factory=anyio.Event)
 
     async def drive(self, send: ObjectSendStream[Event]) -> None:
@@ -145,12 +152,16 @@ class _Run:
             finished = _unstarted(solve, _blocked(lost[0]))
         elif self.stop.requested:
             finished = _unstarted(solve, _cancelled())
+        elif self.frozen:
+            finished = _unstarted(solve, self.frozen)
         else:
             finished = await self._attempts(solve, send)
         if finished.solved:
             self.solved[solve.name] = finished.solved
         elif self.fail_fast and finished.failure and finished.failure.kind is not FailureKind.CANCELLED:
             self.stop.request()
+        if finished.failure and finished.failure.kind is FailureKind.ENGINE_FROZEN:
+            self.frozen = finished.failure
         self.running[solve.builder] -= 1
         self.ended.add(solve.name)
         self.changed.set()
@@ -169,9 +180,11 @@ class _Run:
                 reason = self.reasons.get(solve.name, "")
                 await send.send(SolveStarted(at=started_at, service=solve.name, attempt=attempt, reason=reason))
                 outcome = await self._unless_stopped(solve, send)
-                if isinstance(outcome, Solved) or not outcome.transient or attempt > solve.spec.retries:
+                if isinstance(outcome, Solved) or not outcome.transient or attempt > _retries(solve, outcome):
                     break
-                delay = RETRY_DELAY_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+                delay = _delay_s(outcome, attempt)
+                if outcome.kind is FailureKind.ENGINE_RACE and attempt >= RACE_RETRIES:
+                    solve = dataclasses.replace(solve, cache_import=False)
                 await send.send(
                     SolveRetried(
                         at=now(),
@@ -211,6 +224,18 @@ class _Run:
             outcome = await self.solver.solve(solve, self.solved, send)
             group.cancel_scope.cancel()
         return _cancelled() if isinstance(outcome, Failure) and self.stop.requested else outcome
+
+
+def _retries(solve: Solve, failure: Failure) -> int:
+    """How often a transient failure is tried again."""
+    race = failure.kind is FailureKind.ENGINE_RACE and solve.spec.retries > 0
+    return max(solve.spec.retries, RACE_RETRIES) if race else solve.spec.retries
+
+
+def _delay_s(failure: Failure, attempt: int) -> float:
+    """How long to wait after an attempt: longer each time, and never the same, so that many do not come at once."""
+    first_s = RATE_LIMIT_DELAY_S if failure.kind is FailureKind.RATE_LIMITED else RETRY_DELAY_S
+    return first_s * 2.0 ** (attempt - 1) * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
 
 
 def _unstarted(solve: Solve, failure: Failure) -> SolveFinished:

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ import anyio
 import anyio.to_thread
 
 from buildorch import runs
+from buildorch.buildx.deadlines import ANSWER_S
 from buildorch.buildx.solver import BuildxSolver
 from buildorch.errors import EXIT_BUG, EXIT_INTERRUPTED, BuildorchError, first_own
 from buildorch.events import Event, RunFinished, SolveFinished, now
@@ -75,7 +77,8 @@ async def building(
     """The events of a run that was opened already."""
     folder = Path(tempfile.mkdtemp(prefix="buildorch-"))
     inputs = {name: one.inputs for name, one in run.decided.items()}
-    watching = WatchingSolver(BuildxSolver(run.at_hand.buildx, folder), run.at_hand.reread, inputs)
+    is_frozen = partial(run.at_hand.engine.is_frozen, timeout_s=ANSWER_S)
+    watching = WatchingSolver(BuildxSolver(run.at_hand.buildx, folder, is_frozen), run.at_hand.reread, inputs)
     deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
     solver = KeepingSolver(watching, run.at_hand.engine, deployed)
     send, receive = anyio.create_memory_object_stream[Event](0)

@@ -91,6 +91,8 @@ class Solve:
     """Base image -> `docker-image://` with the digest the build is held to; the Dockerfile stays as it is written."""
     frontend: str = ""
     """The Dockerfile's `# syntax` image with the digest the build is held to; empty where it needs none."""
+    cache_import: bool = True
+    """Whether `cache_from` is used; the engine's races can lie in what it imports."""
 
     @property
     def folders(self) -> tuple[Folder, ...]:

@@ -32,6 +32,7 @@ class FailureKind(StrEnum):
     RATE_LIMITED = "rate_limited"
     REGISTRY = "registry"
     ENGINE_LOST = "engine_lost"
+    ENGINE_FROZEN = "engine_frozen"
     ENGINE_RACE = "engine_race"
     BUILDER_MISSING = "builder_missing"
     BLOCKED = "blocked"

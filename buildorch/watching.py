@@ -10,6 +10,7 @@ they were before is the one that was sent.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,8 @@ class WatchingSolver:
     ) -> Solved | Failure:
         """Build one service from what its files are now."""
         now = await anyio.to_thread.run_sync(self._current, solve)
-        outcome = await self.solver.solve(now.solve, bases, events)
+        held = dataclasses.replace(now.solve, cache_import=solve.cache_import)
+        outcome = await self.solver.solve(held, bases, events)
         if isinstance(outcome, Failure):
             return outcome
         changed = await anyio.to_thread.run_sync(now.changed)

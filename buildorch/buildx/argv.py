@@ -85,7 +85,8 @@ def _flags(solve: Solve, metadata_file: Path, aliases: Mapping[Path, Path], base
         yield f"--build-arg=BUILDKIT_SYNTAX={solve.frontend}"
     yield from (f"--secret={_secret(secret.id, secret.file, secret.env, solve.root)}" for secret in spec.secrets)
     yield from (f"--ssh={key}" for key in spec.ssh)
-    yield from (f"--cache-from={source}" for source in spec.cache_from)
+    if solve.cache_import:
+        yield from (f"--cache-from={source}" for source in spec.cache_from)
     yield from (f"--cache-to={sink}" for sink in spec.cache_to)
     yield from (f"--label={key}={value}" for key, value in spec.labels.items())
     yield from (f"--annotation={key}={value}" for key, value in spec.annotations.items())

@@ -18,7 +18,7 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from buildorch.events import Event, StepFinished, StepLogged, StepProgress, StepStarted, StepWarned
 from buildorch.record import Steps
@@ -26,6 +26,7 @@ from buildorch.record import Steps
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+Phase = Literal["resolve", "build", "push"]
 MAX_LINE = 4 * 1024 * 1024
 """Longest line read, in bytes: BuildKit's own were seen at 98 KB. The rest of a longer one is dropped."""
 MAX_LOG_LINE = 16 * 1024
@@ -85,6 +86,11 @@ class Progress:
         self.warnings: dict[str, None] = {}
         self.human: deque[str] = deque(maxlen=200)
         """Lines that are not JSON, the last 200."""
+        self.phase: Phase = "resolve"
+        """What it does: until its first step or the unpacking of a base it resolves and pulls; at last it may push."""
+        self.news = 0
+        """Grows with everything that was not said before; a bar that is drawn again is no news."""
+        self._amounts: dict[tuple[str, str], int] = {}
         self._buffer = bytearray()
         self._dropping = False
 
@@ -189,6 +195,8 @@ class Progress:
         started, completed = str(raw.get("started") or ""), str(raw.get("completed") or "")
         if started and started not in vertex.started:
             vertex.started.add(started)
+            self.news += 1
+            self._enter(vertex)
             yield StepStarted(
                 service=self.service,
                 vertex=vertex.digest,
@@ -201,6 +209,7 @@ class Progress:
             vertex.error = str(raw["error"])
         if completed and started not in vertex.finished:
             vertex.finished.add(started)
+            self.news += 1
             yield from self._flush(vertex)
             yield StepFinished(
                 service=self.service,
@@ -211,6 +220,13 @@ class Progress:
                 duration_s=_seconds(started, completed),
                 error=vertex.error,
             )
+
+    def _enter(self, vertex: Vertex) -> None:
+        """A vertex starts: where that begins a phase, note it."""
+        if vertex.name.startswith("pushing "):  # the graphdriver store's push is a vertex of its own
+            self.phase = "push"
+        elif self.phase == "resolve" and vertex.is_step and not vertex.is_from:
+            self.phase = "build"
 
     def _name(self, vertex: Vertex, name: str) -> None:
         if vertex.name == name:
@@ -224,17 +240,30 @@ class Progress:
 
     def _status(self, raw: dict[str, Any]) -> Iterator[Event]:
         current, total = raw.get("current"), raw.get("total")
+        item = str(raw.get("id", ""))[:MAX_LOG_LINE]
+        self._note(str(raw.get("vertex")), item, current if isinstance(current, int) else 0)
         if isinstance(current, int) and current > 0:
             yield StepProgress(
                 service=self.service,
                 vertex=str(raw.get("vertex")),
-                item=str(raw.get("id", ""))[:MAX_LOG_LINE],
+                item=item,
                 current=current,
                 total=total if isinstance(total, int) else 0,
             )
 
+    def _note(self, vertex: str, item: str, current: int) -> None:
+        """An item's state: news if it changed, and the begin of a phase if it is unpacked or pushed."""
+        if self._amounts.get((vertex, item)) != current:
+            self._amounts[vertex, item] = current
+            self.news += 1
+        if item.startswith("pushing "):
+            self.phase = "push"
+        elif item.startswith("extracting ") and self.phase == "resolve":
+            self.phase = "build"
+
     def _log(self, raw: dict[str, Any]) -> Iterator[Event]:
         vertex = self._known(raw.get("vertex"))
+        self.news += 1
         lines = (vertex.partial + vertex.decoder.decode(_unbase64(raw.get("data")))).split("\n")
         vertex.partial = lines.pop()
         while len(vertex.partial) > MAX_LOG_LINE:

@@ -1,6 +1,7 @@
 """Running one solve: a process group of its own, its progress as events, and its end as an outcome.
 
-In: a `Solve`. Out: events on a stream, then `Solved` or `Failure`. Touches: one process and one temporary folder.
+In: a `Solve`. Out: events on a stream, then `Solved` or `Failure`. Touches: one process and one temporary folder, and
+through what it is given the engine, for the answer to a ping.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ import anyio
 import anyio.to_thread
 
 from buildorch.buildx.argv import DEFAULTS, arguments, environment
+from buildorch.buildx.deadlines import Heard, until_hopeless
 from buildorch.buildx.failures import classify
 from buildorch.buildx.progress import Progress
 from buildorch.context import aliases
-from buildorch.errors import EXIT_UNREACHABLE
+from buildorch.errors import EXIT_UNREACHABLE, first_own
 from buildorch.record import Failure, FailureKind, Solved
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anyio.abc import ObjectSendStream, Process
 
@@ -48,6 +50,8 @@ class BuildxSolver:
     buildx: Buildx
     folder: Path
     """An existing temporary folder of the run's own, for aliases and metadata files."""
+    is_frozen: Callable[[], bool] | None = None
+    """Whether the engine takes a question and gives no answer; None to wait for it without limit."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     async def solve(
@@ -67,7 +71,7 @@ class BuildxSolver:
         argv = arguments(solve, metadata_file=metadata_file, aliases=links, bases=images)
         progress = Progress(solve.name)
         try:
-            exit_code = await self._run([*_tied_to_us(), *self.buildx.command, *argv], solve, progress, events)
+            ended = await self._watched([*_tied_to_us(), *self.buildx.command, *argv], solve, progress, events)
         except OSError as error:
             return Failure(
                 kind=FailureKind.BUILDER_MISSING,
@@ -75,8 +79,10 @@ class BuildxSolver:
                 hint="install Docker's client with its buildx plugin (docker-buildx)",
                 exit_code=EXIT_UNREACHABLE,
             )
-        if exit_code != 0:
-            return classify(progress, exit_code)
+        if isinstance(ended, Failure):
+            return ended
+        if ended != 0:
+            return classify(progress, ended)
         metadata = _read(metadata_file)
         if metadata is None:
             return Failure(
@@ -86,7 +92,31 @@ class BuildxSolver:
             )
         return _solved(solve, progress, metadata, bases)
 
-    async def _run(self, command: list[str], solve: Solve, progress: Progress, events: ObjectSendStream[Event]) -> int:
+    async def _watched(
+        self, command: list[str], solve: Solve, progress: Progress, events: ObjectSendStream[Event]
+    ) -> int | Failure:
+        """The process's exit code; or why it was ended, where it could not have come to its end by itself."""
+        heard = Heard()
+        hopeless: Failure | None = None
+        exit_code = 0
+        try:
+            async with anyio.create_task_group() as group:
+
+                async def end_if_hopeless() -> None:
+                    nonlocal hopeless
+                    hopeless = await until_hopeless(progress, heard, solve.spec.timeouts, self.is_frozen)
+                    group.cancel_scope.cancel()
+
+                group.start_soon(end_if_hopeless)
+                exit_code = await self._run(command, solve, progress, heard, events)
+                group.cancel_scope.cancel()
+        except BaseExceptionGroup as errors:
+            raise first_own(errors) from None
+        return hopeless or exit_code
+
+    async def _run(
+        self, command: list[str], solve: Solve, progress: Progress, heard: Heard, events: ObjectSendStream[Event]
+    ) -> int:
         # asyncio, cancelled while it starts a process, kills that process alone and forgets what it has started itself.
         with anyio.CancelScope(shield=True):
             process = await anyio.open_process(
@@ -100,7 +130,7 @@ class BuildxSolver:
         try:
             async with process:
                 try:
-                    await _relay(process, progress, events)
+                    await _relay(process, progress, heard, events)
                     return await process.wait()
                 except BaseException:
                     with anyio.CancelScope(shield=True):
@@ -111,7 +141,7 @@ class BuildxSolver:
                 _signal(process, signal.SIGKILL)
 
 
-async def _relay(process: Process, progress: Progress, events: ObjectSendStream[Event]) -> None:
+async def _relay(process: Process, progress: Progress, heard: Heard, events: ObjectSendStream[Event]) -> None:
     """Pass on what the build prints until it closes its stderr."""
     stream = process.stderr
     if stream is None:
@@ -121,7 +151,9 @@ async def _relay(process: Process, progress: Progress, events: ObjectSendStream[
             chunk = await stream.receive(CHUNK)
         except anyio.EndOfStream:
             break
-        for event in progress.feed(chunk):
+        told = progress.feed(chunk)
+        heard.hear(progress.news)
+        for event in told:
             await events.send(event)
     for event in progress.close():
         await events.send(event)

@@ -106,6 +106,21 @@ class Engine:
             raise EngineUnreachable(endpoint, f"its TLS files in {folder} cannot be read: {error}") from None
         return cls(endpoint, context)
 
+    def is_frozen(self, *, timeout_s: float) -> bool:
+        """Whether it leaves a ping without an answer for `timeout_s` seconds; one that refuses is gone, not frozen."""
+        connection = self._connect()
+        connection.timeout = timeout_s
+        try:
+            connection.request("GET", "/_ping", headers={"Host": "docker"})
+            connection.getresponse()
+        except (TimeoutError, BlockingIOError):  # the latter where so many wait that its queue is full
+            return True
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        return False
+
     def info(self) -> EngineInfo:
         """What the engine says of itself.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from buildorch.lazy import names_of
 
 if TYPE_CHECKING:
-    from buildorch.services.model import Attestations, Policy, Secret, Service, ServicesFile, Size
+    from buildorch.services.model import Attestations, Policy, Secret, Service, ServicesFile, Size, Timeouts
     from buildorch.services.naming import dependencies, image_name
     from buildorch.services.overrides import Override
     from buildorch.services.parsing import Parsed, Places, examine, parse
@@ -27,6 +27,7 @@ __all__ = [
     "Service",
     "ServicesFile",
     "Size",
+    "Timeouts",
     "decode",
     "dependencies",
     "examine",
@@ -45,6 +46,7 @@ _HOMES = {
     "Service": "model",
     "ServicesFile": "model",
     "Size": "model",
+    "Timeouts": "model",
     "decode": "yaml_nodes",
     "dependencies": "naming",
     "examine": "parsing",

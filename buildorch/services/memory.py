@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from buildorch.services.model import Service, ServicesFile
 
-_PARTS = ("attestations", "policy", "size")
+_PARTS = ("attestations", "policy", "size", "timeouts")
 """A service's keys whose values have attributes; other mappings are mappings."""
 
 

@@ -186,6 +186,17 @@ class Attestations(Frozen):
     """A software bill of materials."""
 
 
+class Timeouts(Frozen):
+    """How long each phase of a build may take; `timeout` is for all of them and every attempt together."""
+
+    resolve: Seconds | None = None
+    """Until the first step starts or a base image is unpacked: base images are resolved and pulled. Tried again."""
+    build: Seconds | None = None
+    """The steps, and the export of the image into the engine."""
+    push: Seconds | None = None
+    """From the first byte that goes to the registry. Tried again."""
+
+
 class Service(Frozen):
     """One image to build. Every key may also stand under `defaults`."""
 
@@ -236,7 +247,9 @@ class Service(Frozen):
     retries: Annotated[int, Field(ge=0, le=10)] = 1
     """How often a transient failure is tried again; a failing step never is."""
     timeout: Seconds | None = None
-    """How long the build may take."""
+    """How long the build may take, with every attempt."""
+    timeouts: Timeouts = Field(default_factory=Timeouts)
+    """How long each phase of it may take."""
     max_age: Seconds | None = None
     """How old an image may become before it is built again though nothing changed; default: any age."""
     tags: Annotated[tuple[Tag, ...], Field(min_length=1)] = ("latest",)

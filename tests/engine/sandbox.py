@@ -69,11 +69,12 @@ class Sandbox:
             env={**os.environ, **(environ or {})},
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, environ: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
         """Start the command and leave it running; the caller ends it."""
         return subprocess.Popen(
             [sys.executable, "-m", "buildorch", *arguments],
             cwd=self.root,
+            env={**os.environ, **(environ or {})},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

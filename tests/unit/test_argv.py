@@ -29,9 +29,13 @@ def aliases(solve: Solve) -> dict[Path, Path]:
 
 
 def argv(
-    service: str = "{}", selection: Selection | None = None, *, bases: Mapping[str, str] | None = None
+    service: str = "{}",
+    selection: Selection | None = None,
+    *,
+    bases: Mapping[str, str] | None = None,
+    cache_import: bool = True,
 ) -> list[str]:
-    solve = make_solve(service, selection)
+    solve = dataclasses.replace(make_solve(service, selection), cache_import=cache_import)
     return arguments(solve, metadata_file=METADATA, aliases=aliases(solve), bases=bases or {})
 
 
@@ -57,7 +61,7 @@ FLAGS = {
     "builder": ("{builder: ci}", ["--builder=ci"]),
     "buildx": ("{buildx: [--shm-size=1g, --ulimit=nofile=9]}", ["--shm-size=1g", "--ulimit=nofile=9"]),
 }  # fmt: skip
-NOT_FLAGS = {"context", "max_age", "retries", "timeout", "size", "policy"}
+NOT_FLAGS = {"context", "max_age", "retries", "timeout", "timeouts", "size", "policy"}
 """The context is the argument behind the flags; the others are buildorch's own to keep."""
 
 
@@ -70,6 +74,13 @@ def test_a_key_of_a_service_becomes_its_flag(key: str):
     plain = argv()
     assert [flag for flag in given_flags if flag in flags] == flags
     assert not set(flags) & set(plain)
+
+
+def test_a_build_after_two_races_of_the_engine_imports_no_cache():
+    service, flags = FLAGS["cache_from"]
+
+    assert flags[0] in argv(service)
+    assert flags[0] not in argv(service, cache_import=False)
 
 
 def test_no_key_of_a_service_is_forgotten():

@@ -62,6 +62,20 @@ def test_a_socket_that_nobody_listens_on_is_told():
         assert str(refused(f"tcp://127.0.0.1:{port}")).endswith("nothing listens there")
 
 
+def test_an_engine_that_takes_a_question_and_gives_no_answer_is_frozen(tmp_path: Path):
+    with socket.socket(socket.AF_UNIX) as stopped:
+        stopped.bind(str(tmp_path / "stopped.sock"))
+        stopped.listen(0)
+        asked = Engine(f"unix://{tmp_path}/stopped.sock")
+
+        assert [asked.is_frozen(timeout_s=0.05) for _ in range(3)] == [True] * 3  # the third finds the queue full
+
+
+def test_an_engine_that_answers_or_is_gone_is_not_frozen(engine: FakeEngine, tmp_path: Path):
+    assert not Engine(engine.endpoint).is_frozen(timeout_s=5)
+    assert not Engine(f"unix://{tmp_path}/none.sock").is_frozen(timeout_s=5)
+
+
 @pytest.mark.parametrize("endpoint", ["ssh://host", "npipe:////./pipe/x", "nonsense", "tcp://"])
 def test_an_endpoint_of_another_kind_is_refused(endpoint: str):
     assert str(refused(endpoint)).endswith("buildorch speaks to unix:// and tcp:// endpoints")

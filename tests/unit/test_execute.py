@@ -151,6 +151,52 @@ async def test_a_failure_that_stays_is_tried_again_as_often_as_was_said_and_not_
     assert ends(events)["app"].failure == TRANSIENT
 
 
+async def test_an_engines_race_is_tried_once_more_and_then_without_cache_import():
+    race = make_failure(FailureKind.ENGINE_RACE, transient=True)
+    imports: list[bool] = []
+
+    class Racing(FakeSolver):
+        async def solve(self, solve, bases, events):
+            imports.append(solve.cache_import)
+            return await super().solve(solve, bases, events)
+
+    events = await run(make_plan({"app": []}), Racing(outcomes={"app": [race]}))
+
+    assert imports == [True, True, False]
+    assert ends(events)["app"].attempts == 3
+
+
+async def test_a_race_is_not_tried_again_where_no_retries_are_wanted():
+    solver = FakeSolver(outcomes={"app": [make_failure(FailureKind.ENGINE_RACE, transient=True)]})
+
+    await run(make_plan({"app": []}, keys="retries: 0"), solver)
+
+    assert len(solver.started) == 1
+
+
+async def test_a_registry_that_limits_is_left_alone_for_longer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(execute_module, "RATE_LIMIT_DELAY_S", 0.04)
+    limited = make_failure(FailureKind.RATE_LIMITED, transient=True)
+
+    events = await run(
+        make_plan({"a": [], "b": []}), FakeSolver(outcomes={"a": [limited, BUILT], "b": [TRANSIENT, BUILT]})
+    )
+
+    delays = {event.service: event.delay_s for event in events if isinstance(event, SolveRetried)}
+    assert delays["a"] >= 0.02
+    assert delays["b"] <= 0.01
+
+
+async def test_nothing_more_is_started_on_a_frozen_engine():
+    frozen = make_failure(FailureKind.ENGINE_FROZEN)
+    solver = FakeSolver(outcomes={"first": [frozen]})
+
+    events = await run(make_plan({"first": [], "next": [], "last": []}), solver, jobs=1)
+
+    assert kinds(events) == dict.fromkeys(["first", "next", "last"], "engine_frozen")
+    assert solver.started == ["first"]
+
+
 async def test_a_failure_that_will_come_again_is_not_tried_again():
     solver = FakeSolver(outcomes={"app": [BROKEN, BUILT]})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -12,6 +13,7 @@ import anyio
 import pytest
 from fakes import install_buildx
 
+from buildorch.buildx import deadlines
 from buildorch.buildx import solver as solver_module
 from buildorch.buildx.client import Buildx
 from buildorch.buildx.solver import BuildxSolver
@@ -155,6 +157,32 @@ async def test_a_build_that_prints_rubbish_and_a_line_of_megabytes_is_built(solv
 
     assert isinstance(outcome, Solved)
     assert outcome.steps.total == 4
+
+
+async def test_a_build_on_a_frozen_engine_is_ended_and_says_so(
+    solver: BuildxSolver, solve: Solve, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(deadlines, "SILENCE_S", 0.1)
+    folder = behave(solve, 'echo $$ > "$context/new"; mv "$context/new" "$context/parent"; sleep 60')
+    watched = dataclasses.replace(solver, is_frozen=(folder / "parent").exists)
+
+    outcome, _ = await solved(watched, solve)
+
+    assert isinstance(outcome, Failure)
+    assert outcome.kind is FailureKind.ENGINE_FROZEN
+    assert gone(int((folder / "parent").read_text()))
+
+
+async def test_a_build_whose_registry_hangs_is_ended_and_may_be_tried_again(
+    solver: BuildxSolver, solve: Solve, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(deadlines, "STALLED_S", 0.3)
+    behave(solve, "sleep 60")
+
+    outcome, _ = await solved(solver, solve)
+
+    assert isinstance(outcome, Failure)
+    assert (outcome.kind, outcome.transient) == (FailureKind.REGISTRY, True)
 
 
 def gone(pid: int) -> bool:
