@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
 from buildorch.errors import EXIT_UNREACHABLE
 from buildorch.record import Failure, FailureKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from buildorch.buildx.progress import Phase, Progress
     from buildorch.services import Timeouts
@@ -55,7 +54,7 @@ class Heard:
 
 
 async def until_hopeless(
-    progress: Progress, heard: Heard, limits: Timeouts, is_frozen: Callable[[], bool] | None
+    progress: Progress, heard: Heard, limits: Timeouts, is_frozen: Callable[[], Awaitable[bool]]
 ) -> Failure:
     """Return once the build must be ended, with the reason; as long as there is hope, never.
 
@@ -63,7 +62,7 @@ async def until_hopeless(
         progress: what the build tells.
         heard: when it told anything; kept up to date by whoever reads it.
         limits: the service's `timeouts`.
-        is_frozen: whether the engine takes a question and gives no answer, within ANSWER_S; None to never ask.
+        is_frozen: whether the engine takes a question and gives no answer, within ANSWER_S.
     """
     phase, since = progress.phase, anyio.current_time()
     asked_at = heard.said_at
@@ -74,15 +73,11 @@ async def until_hopeless(
             phase, since = progress.phase, now
         if failure := overdue(phase, limits, phase_s=now - since, quiet_s=now - heard.news_at):
             return failure
-        if is_frozen and now - max(heard.said_at, asked_at) >= SILENCE_S:
+        if now - max(heard.said_at, asked_at) >= SILENCE_S:
             asked_at = now
             # Asked twice: one answer may be late.
-            if await _asked(is_frozen) and await _asked(is_frozen):
+            if await is_frozen() and await is_frozen():
                 return frozen(anyio.current_time() - heard.said_at)
-
-
-async def _asked(is_frozen: Callable[[], bool]) -> bool:
-    return await anyio.to_thread.run_sync(is_frozen, abandon_on_cancel=True)
 
 
 def overdue(phase: Phase, limits: Timeouts, *, phase_s: float, quiet_s: float) -> Failure | None:

@@ -50,8 +50,8 @@ class BuildxSolver:
     buildx: Buildx
     folder: Path
     """An existing temporary folder of the run's own, for aliases and metadata files."""
-    is_frozen: Callable[[], bool] | None = None
-    """Whether the engine takes a question and gives no answer; None to wait for it without limit."""
+    is_frozen: Callable[[], bool] = lambda: False
+    """Whether the engine takes a question and gives no answer."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     async def solve(
@@ -104,7 +104,7 @@ class BuildxSolver:
 
                 async def end_if_hopeless() -> None:
                     nonlocal hopeless
-                    hopeless = await until_hopeless(progress, heard, solve.spec.timeouts, self.is_frozen)
+                    hopeless = await until_hopeless(progress, heard, solve.spec.timeouts, self._is_frozen)
                     group.cancel_scope.cancel()
 
                 group.start_soon(end_if_hopeless)
@@ -113,6 +113,9 @@ class BuildxSolver:
         except BaseExceptionGroup as errors:
             raise first_own(errors) from None
         return hopeless or exit_code
+
+    async def _is_frozen(self) -> bool:
+        return await anyio.to_thread.run_sync(self.is_frozen, abandon_on_cancel=True)
 
     async def _run(
         self, command: list[str], solve: Solve, progress: Progress, heard: Heard, events: ObjectSendStream[Event]
