@@ -121,14 +121,14 @@ async def after(seconds: float, answers: Iterable[bool], *, lines: int = 0) -> F
 
 def test_a_step_that_is_silent_for_hours_goes_on_while_the_engine_answers():
     async def run() -> None:
-        assert await after(3 * 3600.0, itertools.repeat(False)) is None
+        assert await after(3 * 3600.0, itertools.cycle([False])) is None
 
     in_virtual_time(run)
 
 
 def test_an_engine_that_answers_no_ping_is_frozen():
     async def run() -> None:
-        failure = await after(60.0, itertools.repeat(True))
+        failure = await after(60.0, itertools.cycle([True]))
 
         assert failure is not None
         assert (failure.kind, failure.exit_code, failure.transient) == (FailureKind.ENGINE_FROZEN, 4, False)
