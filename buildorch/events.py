@@ -101,7 +101,7 @@ class StepLogged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepWarned:
-    """A build check of BuildKit's speaks against the Dockerfile."""
+    """A build check of BuildKit's speaks against the Dockerfile, or buildorch has something to tell before a build."""
 
     event: Literal["step_warned"] = "step_warned"
     service: str

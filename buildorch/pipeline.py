@@ -118,6 +118,8 @@ class _Building:
             try:
                 for event in await anyio.to_thread.run_sync(run.skip):
                     await send.send(event)
+                for warning in await anyio.to_thread.run_sync(run.warn):
+                    await send.send(warning)
                 async with (
                     execute(
                         builds,

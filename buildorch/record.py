@@ -177,7 +177,7 @@ class ServiceRecord:
     duration_s: float = 0.0
     attempts: int = 0
     warnings: tuple[str, ...] = ()
-    """BuildKit's own build checks."""
+    """BuildKit's own build checks, after what buildorch itself had to tell before the build."""
     budget: Budget | None = None
     findings: tuple[Finding, ...] = ()
     error: Failure | None = None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from buildorch import preparing, project
 from buildorch.errors import EngineError, UsageError
-from buildorch.events import RunStarted, ServiceFinished, SolveFinished, now
+from buildorch.events import RunStarted, ServiceFinished, SolveFinished, StepWarned, now
 from buildorch.fingerprint import Build, Skip
 from buildorch.record import Failure, FailureKind, GitFacts, Report, ServiceRecord
 from buildorch.report.outcome import exit_code
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from buildorch.skipping import Decided
 
 RECORD = "run.json"
+LEFT_RUNNING = (
+    "the engine died during the last build of this service: look on its machine for a step that still runs, "
+    "as it writes into the same cache mounts; then they may need another id"
+)
 
 
 @contextmanager
@@ -73,6 +77,8 @@ class Run:
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(4).hex()}")
     started_at: str = field(default_factory=now)
     records: dict[str, ServiceRecord] = field(default_factory=dict)
+    warned: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Service -> what was told before it was built."""
 
     @property
     def solves(self) -> tuple[Solve, ...]:
@@ -97,6 +103,18 @@ class Run:
             jobs=self.jobs,
             engine=self.at_hand.facts,
         )
+
+    def warn(self) -> list[StepWarned]:
+        """What is to be told before the builds start: an engine that died may have left steps of a build running.
+
+        BuildKit's steps outlive a dockerd that is killed, and go on writing into the cache mounts they have.
+        """
+        for solve in self.builds.solves:
+            last = self.at_hand.ledger.history(solve.name, limit=1)
+            error = last[0].record.error if last else None
+            if error and error.kind in {FailureKind.ENGINE_LOST, FailureKind.ENGINE_FROZEN}:
+                self.warned[solve.name] = (LEFT_RUNNING,)
+        return [StepWarned(service=name, message=LEFT_RUNNING, line=None, url="") for name in self.warned]
 
     def skip(self) -> list[ServiceFinished]:
         """The records of all that is not built, committed; their images get the names they lack."""
@@ -135,6 +153,7 @@ class Run:
         made = made_from(built_from, self.records, environment=at_hand.environment)
         record = dataclasses.replace(
             record,
+            warnings=(*self.warned.get(solve.name, ()), *record.warnings),
             unchanged=last is not None and record.digest is not None and record.digest == last.digest,
             fingerprint=made.digest if is_proven(built_from, record) else None,
             # BuildKit does not name what a build was held to.

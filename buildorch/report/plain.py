@@ -62,7 +62,7 @@ class PlainView:
                 )
                 self._line(event.service, f"{_first_line(event.name)}: {_first_line(how)}")
             case StepWarned():
-                self._line(event.service, f"check: {printable(event.message)}")
+                self._line(event.service, f"warning: {printable(event.message)}")
             case SolveRetried():
                 self._line(event.service, f"trying again in {event.delay_s:.1f}s: {printable(event.failure.message)}")
             case ServiceFinished():

@@ -19,6 +19,8 @@ import pytest
 from private_engine import engine, exports, make_image, only_where_one_can_start, pids
 from sandbox import Sandbox
 
+from buildorch.runs import LEFT_RUNNING
+
 pytestmark = [pytest.mark.engine, only_where_one_can_start]
 
 SOAK = bool(os.environ.get("BUILDORCH_SOAK"))
@@ -114,6 +116,7 @@ def builds_only_the_rest(project: Sandbox, environ: Mapping[str, str]) -> None:
     done = project.command("build-all", environ=environ)
     assert done.returncode == 0, done.stderr
     assert outcome(project) == {**dict.fromkeys(DONE, "skipped"), **dict.fromkeys(SLOW, "built")}
+    assert [name for name, one in project.record["services"].items() if LEFT_RUNNING in one["warnings"]] == [*SLOW]
 
 
 @pytest.fixture

@@ -25,12 +25,13 @@ from jsonschema import Draft202012Validator
 import buildorch
 from buildorch.cli import main
 from buildorch.errors import EngineUnreachable, LedgerError, UnwritableRecord, UsageError
-from buildorch.events import Event, RunFinished, RunStarted, ServiceFinished, SolveFinished, SolveStarted
+from buildorch.events import Event, RunFinished, RunStarted, ServiceFinished, SolveFinished, SolveStarted, StepWarned
 from buildorch.execute import Stop
 from buildorch.ledger import Ledger
 from buildorch.pipeline import BuildRequest, plan, preview, stream
 from buildorch.preparing import ask_engine, opened
 from buildorch.record import Report, run_schema
+from buildorch.runs import LEFT_RUNNING
 
 DATA = Path(__file__).with_name("data")
 HEAD = "version: 1\nproject: shop\n"
@@ -415,6 +416,25 @@ async def test_a_build_that_failed_last_time_is_told_by_the_image_before_it(sand
 
     assert statuses(failed) == {"app": "failed"}
     assert statuses(report) == {"app": "skipped"}
+
+
+@pytest.mark.anyio
+async def test_after_an_engine_died_the_next_build_tells_of_steps_it_may_have_left_running(sandbox: Sandbox):
+    lost = "echo 'ERROR: rpc error: code = Unavailable desc = error reading from server: EOF' >&2; exit 1"
+    sandbox.services("  {app: , web: }\n", app=lost, web="")
+    first = report_of(await events_of(sandbox.request()))
+    (sandbox.root / "services" / "app" / "behave.sh").write_text("")
+
+    events = await events_of(sandbox.request())
+    third = report_of(await events_of(sandbox.request(force=True)))
+
+    assert first.services["app"].error
+    assert first.services["app"].error.kind == "engine_lost"
+    told = [event.service for event in events if isinstance(event, StepWarned) and event.message == LEFT_RUNNING]
+    assert told == ["app"]
+    second = report_of(events).services
+    assert [name for name, record in second.items() if LEFT_RUNNING in record.warnings] == ["app"]
+    assert LEFT_RUNNING not in third.services["app"].warnings
 
 
 @pytest.mark.anyio

@@ -302,7 +302,7 @@ def test_the_plain_view_says_each_thing_on_a_line_with_its_service():
         "app    | [1/2] RUN x",
         "app    |   one",
         f"app    |   {printable(EVIL)}",
-        "app    | check: a check",
+        "app    | warning: a check",
         "app    | [1/2] RUN x: 3.2s",
         "app    | trying again in 0.7s: made up: registry",
         "app    | building: first build (attempt 2)",
