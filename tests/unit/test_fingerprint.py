@@ -72,6 +72,7 @@ NOT_IN_IT = {
     "no_cache_filter": ("{no_cache_filter: [deps]}", "it wants a build every time, so nothing is skipped"),
     "retries": ("{retries: 5}", "how often is no matter of what"),
     "timeout": ("{timeout: 5m}", "how long is no matter of what"),
+    "timeouts": ("{timeouts: {push: 5m}}", "how long is no matter of what"),
     "max_age": ("{max_age: 24h}", "it is compared with the clock"),
     "size": ("{size: {max: 1GB}}", "the image is judged again without a build"),
     "policy": ("{policy: {user: non-root}}", "the image is judged again without a build"),
