@@ -35,6 +35,7 @@ def build(
     force: bool = False,
     frozen: bool = False,
     fail_fast: bool = False,
+    wait: bool = True,
     overrides: Iterable[str] = (),
     record: str | os.PathLike[str] | None = None,
     backend: str = "asyncio",
@@ -52,6 +53,7 @@ def build(
         force: whether what did not change is built too.
         frozen: whether base images come from buildorch.lock alone.
         fail_fast: whether the first failure cancels the rest.
+        wait: whether a service that another run builds is waited for; else nothing is built.
         overrides: `SERVICE.KEY=VALUE`, over the services file.
         record: where the run record goes; `.buildorch/run.json` beside the services file by default.
         backend: anyio's backend, `asyncio` or `trio`.
@@ -60,6 +62,7 @@ def build(
         UsageError: the services file or the request cannot be used.
         EngineError: no engine, buildx or builder.
         LedgerError: the ledger cannot be opened or written.
+        Busy: another run builds one of the services, and `wait` is false.
     """
     request = BuildRequest(
         file=Path(file),
@@ -72,6 +75,7 @@ def build(
         force=force,
         frozen=frozen,
         fail_fast=fail_fast,
+        wait=wait,
         overrides=tuple(overrides),
         record=Path(record) if record is not None else None,
     )
@@ -82,7 +86,7 @@ async def build_async(request: BuildRequest | None = None) -> Report:
     """`build` for code that already runs on asyncio or trio.
 
     Raises:
-        UsageError, EngineError, LedgerError: as `build`.
+        UsageError, EngineError, LedgerError, Busy: as `build`.
     """
     async with stream(request or BuildRequest()) as events:
         async for event in events:

@@ -13,6 +13,7 @@ In: nothing. Out: exception classes. Touches nothing.
     │   ├── BuildxMissing               4
     │   ├── BuilderNotFound             4
     │   └── RegistryError               4
+    ├── Busy                            75  another run builds the same, and this one was not to wait for it
     ├── BuildFailed                     the run's   raised by `Report.raise_for_status`
     ├── MalformedDocument               4           an engine or a registry gave what its specification forbids
     └── InternalError                   70  a bug in buildorch
@@ -36,6 +37,8 @@ EXIT_USAGE = 2
 EXIT_POLICY = 3
 EXIT_UNREACHABLE = 4
 EXIT_BUG = 70
+EXIT_BUSY = 75
+"""EX_TEMPFAIL of sysexits.h: nothing is wrong, try again later."""
 EXIT_HANGUP = 129
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -142,6 +145,19 @@ class BuilderNotFound(EngineError):
 
 class RegistryError(EngineError):
     """A registry refused, failed, or does not hold what was asked for."""
+
+
+class Busy(BuildorchError):
+    """Another run builds a service that was to be built, and this one was not to wait for it."""
+
+    exit_code = EXIT_BUSY
+
+    def __init__(self, service: str, *, holder: str) -> None:
+        self.service = service
+        super().__init__(
+            f"{service} is being built by {holder}, so nothing was built",
+            hint="try again later, or leave --no-wait out to wait for it",
+        )
 
 
 class BuildFailed(BuildorchError):

@@ -23,6 +23,35 @@ def now() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """The run that builds a service now, as it says itself."""
+
+    run_id: str
+    pid: int
+    host: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} (pid {self.pid} on {self.host})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAwaited:
+    """Another run builds a service that is to be built here: this one begins when that one lets go of it."""
+
+    event: Literal["lease_awaited"] = "lease_awaited"
+    at: str
+    service: str
+    holder: Holder | None
+    """Null where it is not known."""
+
+    @property
+    def holder_text(self) -> str:
+        """Who is waited for, for people."""
+        return str(self.holder or "another run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
     """The plan stands and the engine answers; nothing is built yet."""
 
@@ -157,7 +186,8 @@ class RunFinished:
 
 
 Event = (
-    RunStarted
+    LeaseAwaited
+    | RunStarted
     | SolveStarted
     | StepStarted
     | StepFinished

@@ -24,7 +24,7 @@ from buildorch import runs
 from buildorch.buildx.deadlines import ANSWER_S
 from buildorch.buildx.solver import BuildxSolver
 from buildorch.errors import EXIT_BUG, EXIT_INTERRUPTED, BuildorchError, first_own
-from buildorch.events import Event, RunFinished, SolveFinished, now
+from buildorch.events import Event, RunFinished, ServiceFinished, SolveFinished, now
 from buildorch.execute import Stop, execute
 from buildorch.inspection import LayerSizes
 from buildorch.keeping import KeepingSolver
@@ -38,10 +38,12 @@ if TYPE_CHECKING:
 
     from anyio.abc import ObjectReceiveStream, ObjectSendStream
 
-    from buildorch.execute import Solver
     from buildorch.inputs import Inputs
     from buildorch.plan import Solve
     from buildorch.runs import Run
+
+POLL_S = 0.05
+"""How often a lease that another run holds is asked for: the kernel tells nobody when it is free."""
 
 __all__ = ["BuildRequest", "building", "plan", "preview", "stream"]
 
@@ -60,6 +62,7 @@ async def stream(request: BuildRequest, *, stop: Stop | None = None) -> AsyncIte
         UsageError: the request cannot be carried out; nothing was built.
         EngineError: no engine, builder or buildx; nothing was built.
         LedgerError: the ledger cannot be opened or written.
+        Busy: another run builds one of the services, and the request says not to wait; nothing was built.
     """
     opening = runs.opened(request)
     run = await anyio.to_thread.run_sync(opening.__enter__)
@@ -76,15 +79,10 @@ async def building(
 ) -> AsyncIterator[ObjectReceiveStream[Event]]:
     """The events of a run that was opened already."""
     folder = Path(tempfile.mkdtemp(prefix="buildorch-"))
-    inputs = {name: one.inputs for name, one in run.decided.items()}
-    is_frozen = partial(run.at_hand.engine.is_frozen, timeout_s=ANSWER_S)
-    watching = WatchingSolver(BuildxSolver(run.at_hand.buildx, folder, is_frozen), run.at_hand.reread, inputs)
-    deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
-    solver = KeepingSolver(watching, run.at_hand.engine, deployed)
     send, receive = anyio.create_memory_object_stream[Event](0)
     try:
         async with receive, anyio.create_task_group() as group:
-            group.start_soon(_Building(run, solver, watching.inputs, fail_fast, stop or Stop()).drive, send)
+            group.start_soon(_Building(run, folder, fail_fast, stop or Stop()).drive, send)
             yield receive
             group.cancel_scope.cancel()
     except BaseExceptionGroup as errors:
@@ -98,9 +96,8 @@ class _Building:
     """A run whose builds go on."""
 
     run: Run
-    solver: Solver
-    inputs: Mapping[str, Inputs]
-    """Service -> what it was built from, once it is."""
+    folder: Path
+    """For what the builds leave; somebody else removes it."""
     fail_fast: bool
     stop: Stop
     settled: dict[str, anyio.Event] = field(default_factory=dict)
@@ -108,44 +105,79 @@ class _Building:
     async def drive(self, send: ObjectSendStream[Event]) -> None:
         """Run every stage; whatever happens, each service ends with a record and the run with its own."""
         run = self.run
-        expected_s = run.at_hand.ledger.durations(solve.name for solve in run.builds.solves)
-        builds = dataclasses.replace(run.builds, solves=by_urgency(run.builds.solves, expected_s))
-        sizes = LayerSizes(run.at_hand.ledger.layer_sizes)
-        solves = {solve.name: solve for solve in builds.solves}
-        self.settled = {name: anyio.Event() for name in solves}
         async with send:
-            await send.send(run.begin())
+            run.begin()
             try:
-                for event in await anyio.to_thread.run_sync(run.skip):
-                    await send.send(event)
-                for warning in await anyio.to_thread.run_sync(run.warn):
-                    await send.send(warning)
-                async with (
-                    execute(
-                        builds,
-                        self.solver,
-                        jobs=run.jobs,
-                        fail_fast=self.fail_fast,
-                        stop=self.stop,
-                        reasons={name: one.reason for name, one in run.decided.items()},
-                        solved={name: _solved(record) for name, record in run.records.items()},
-                    ) as events,
-                    anyio.create_task_group() as group,
-                ):
-                    async for told in events:
-                        await send.send(told)
-                        if isinstance(told, SolveFinished):
-                            group.start_soon(self._settle, solves[told.service], told, sizes, send)
+                alone = await self._wait_for_others(send)
+                await send.send(run.started())
+                if alone:
+                    await self._build(send)
             except BaseException as error:
                 # Cancelled from outside, or broken: what is known is recorded before anybody hears of it.
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._close, _cut_off(error))
                 raise
+            told = set(run.records)
             report = await anyio.to_thread.run_sync(self._close, None)
+            for name, record in report.services.items():
+                if name not in told:
+                    await send.send(ServiceFinished(at=now(), service=name, record=record))
             await send.send(RunFinished(at=now(), report=report))
 
+    async def _wait_for_others(self, send: ObjectSendStream[Event]) -> bool:
+        """Wait until no other run builds what is to be built here; False where the end was asked for meanwhile."""
+        told = set()
+        while awaited := self.run.awaited:
+            if awaited.holder not in told:
+                told.add(awaited.holder)
+                await send.send(awaited)
+            with anyio.move_on_after(POLL_S):
+                await self.stop.wait()
+            if self.stop.requested:
+                return False
+            await anyio.to_thread.run_sync(self.run.take_leases)
+        return True
+
+    async def _build(self, send: ObjectSendStream[Event]) -> None:
+        """Skip what can be skipped, and build the rest."""
+        run = self.run
+        expected_s = run.at_hand.ledger.durations(solve.name for solve in run.builds.solves)
+        builds = dataclasses.replace(run.builds, solves=by_urgency(run.builds.solves, expected_s))
+        sizes = LayerSizes(run.at_hand.ledger.layer_sizes)
+        solves = {solve.name: solve for solve in builds.solves}
+        self.settled = {name: anyio.Event() for name in solves}
+        inputs = {name: one.inputs for name, one in run.decided.items()}
+        is_frozen = partial(run.at_hand.engine.is_frozen, timeout_s=ANSWER_S)
+        watching = WatchingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen), run.at_hand.reread, inputs)
+        deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
+        for event in await anyio.to_thread.run_sync(run.skip):
+            await send.send(event)
+        for warning in await anyio.to_thread.run_sync(run.warn):
+            await send.send(warning)
+        async with (
+            execute(
+                builds,
+                KeepingSolver(watching, run.at_hand.engine, deployed),
+                jobs=run.jobs,
+                fail_fast=self.fail_fast,
+                stop=self.stop,
+                reasons={name: one.reason for name, one in run.decided.items()},
+                solved={name: _solved(record) for name, record in run.records.items()},
+            ) as events,
+            anyio.create_task_group() as group,
+        ):
+            async for told in events:
+                await send.send(told)
+                if isinstance(told, SolveFinished):
+                    group.start_soon(self._settle, solves[told.service], told, watching.inputs, sizes, send)
+
     async def _settle(
-        self, solve: Solve, finished: SolveFinished, sizes: LayerSizes, send: ObjectSendStream[Event]
+        self,
+        solve: Solve,
+        finished: SolveFinished,
+        built_from: Mapping[str, Inputs],
+        sizes: LayerSizes,
+        send: ObjectSendStream[Event],
     ) -> None:
         """One service from its solve's end to its durable record, after those it builds on."""
         with anyio.CancelScope(shield=True):
@@ -153,7 +185,7 @@ class _Building:
                 for base in solve.depends_on:
                     if base in self.settled:
                         await self.settled[base].wait()
-                inputs = self.inputs[solve.name]
+                inputs = built_from[solve.name]
                 event = await anyio.to_thread.run_sync(lambda: self.run.settle(solve, finished, inputs, sizes=sizes))
             finally:
                 self.settled[solve.name].set()

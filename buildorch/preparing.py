@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from buildorch.bases import Base, Lock
     from buildorch.engine import EngineInfo
     from buildorch.presence import Presence, Wanted
-    from buildorch.record import EngineFacts
+    from buildorch.record import EngineFacts, ServiceRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +62,8 @@ class BuildRequest:
     """`SERVICE.KEY=VALUE`, as --set takes them."""
     record: Path | None = None
     """Where the run record goes; .buildorch/run.json beside the services file by default."""
+    wait: bool = True
+    """Whether a service that another run builds is waited for; else nothing is built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,11 @@ class AtHand:
         there = looking.answer() if looking else {}
         return decide_all(read, self.past, environment=self.environment, asked=asked, presences=there)
 
+    def is_current(self) -> bool:
+        """Whether the ledger has the images of these services that it had when it was read."""
+        now, then = self.ledger.images(), self.past.images
+        return all(_made(now.get(solve.name)) == _made(then.get(solve.name)) for solve in self.planned.plan.solves)
+
     def _presences(self) -> dict[str, dict[str, Presence]]:
         """Which images are where this run wants them."""
         return presences(
@@ -204,6 +211,11 @@ def opened(request: BuildRequest, planned: Planned, asking: Meanwhile[tuple[Engi
             ),
             past=Past(ledger.images(), frozenset(ledger.services()), ledger.snapshot),
         )
+
+
+def _made(record: ServiceRecord | None) -> tuple[str | None, str | None]:
+    """What was made and from what: a record of a skip says the same of its image as that of the build."""
+    return (record.digest, record.fingerprint) if record else (None, None)
 
 
 def _in_registries(images: Sequence[Wanted]) -> Sequence[Presence]:

@@ -1,7 +1,7 @@
 """One run's records: what is skipped, what was built, and the report at its end. No event loop is needed for it.
 
 In: a `BuildRequest`. Out: a `Run`, whose methods give events and the `Report`. Touches: what `buildorch.preparing`
-touches, the ledger and the run record; tags, where a skipped image lacks one.
+touches, the leases of what is built, the ledger and the run record; tags, where a skipped image lacks one.
 
 A run in which nothing has to be built is `begin`, `skip` and `close`.
 """
@@ -11,13 +11,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from buildorch import preparing, project
-from buildorch.errors import EngineError, UsageError
+from buildorch.errors import Busy, EngineError, UsageError
 from buildorch.events import RunStarted, ServiceFinished, SolveFinished, StepWarned, now
 from buildorch.fingerprint import Build, Skip
 from buildorch.record import Failure, FailureKind, GitFacts, Report, ServiceRecord
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from buildorch.events import LeaseAwaited
     from buildorch.inputs import Inputs
     from buildorch.inspection import LayerSizes
+    from buildorch.leases import Leases
     from buildorch.plan import Plan, Solve
     from buildorch.preparing import AtHand, BuildRequest
     from buildorch.skipping import Decided
@@ -51,27 +53,47 @@ def opened(request: BuildRequest) -> Iterator[Run]:
         UsageError: the request cannot be carried out; nothing was built.
         EngineError: no engine, builder or buildx; nothing was built.
         LedgerError: the ledger cannot be opened.
+        Busy: another run builds one of the services, and the request says not to wait; nothing was built.
     """
     begun = time.monotonic()
     if request.jobs is not None and request.jobs < 1:
         raise UsageError(f"{request.jobs} builds at once are not possible", hint="give -j 1 or more")
+    run = Run(request, _read(request), begun)
+    try:
+        if run.builds.solves and (awaited := run.take_leases()) and not request.wait:
+            raise Busy(awaited.service, holder=awaited.holder_text)
+        yield run
+    finally:
+        run.end()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """All that a run rests on, read at one moment, and open until it is closed."""
+
+    at_hand: AtHand
+    decided: Mapping[str, Decided]
+    record: Path
+    opened: ExitStack
+
+
+def _read(request: BuildRequest) -> Reading:
     asking = preparing.ask_engine()
     planned = preparing.plan(request, memory=True)
     record = request.record or planned.project.state / RECORD
     project.require_writable(record)
-    with preparing.opened(request, planned, asking) as at_hand:
+    with ExitStack() as stack:
+        at_hand = stack.enter_context(preparing.opened(request, planned, asking))
         planned.project.remember()
-        yield Run(at_hand, at_hand.decide(request), record, request.jobs or at_hand.facts.cpus, begun)
+        return Reading(at_hand, at_hand.decide(request), record.absolute(), stack.pop_all())
 
 
 @dataclass
 class Run:
     """One run, and what it has recorded so far; threads may share it."""
 
-    at_hand: AtHand
-    decided: Mapping[str, Decided]
-    record: Path
-    jobs: int
+    request: BuildRequest
+    reading: Reading
     begun: float
     """By time.monotonic: what is looked at before a build counts too."""
     run_id: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.urandom(4).hex()}")
@@ -79,6 +101,25 @@ class Run:
     records: dict[str, ServiceRecord] = field(default_factory=dict)
     warned: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Service -> what was told before it was built."""
+    awaited: LeaseAwaited | None = None
+    """Who builds one of these services now; nothing may be built before that is over."""
+    leases: Leases | None = None
+    """None where nothing is to be built."""
+
+    @property
+    def at_hand(self) -> AtHand:
+        """The engine, the ledger and the caches."""
+        return self.reading.at_hand
+
+    @property
+    def decided(self) -> Mapping[str, Decided]:
+        """Service -> whether it is built, and why."""
+        return self.reading.decided
+
+    @property
+    def jobs(self) -> int:
+        """How many builds run at once."""
+        return self.request.jobs or self.at_hand.facts.cpus
 
     @property
     def solves(self) -> tuple[Solve, ...]:
@@ -91,14 +132,47 @@ class Run:
         solves = (one for one in self.solves if isinstance(self.decided[one.name].decision, Build))
         return dataclasses.replace(self.at_hand.planned.plan, solves=tuple(solves))
 
-    def begin(self) -> RunStarted:
+    def take_leases(self) -> LeaseAwaited | None:
+        """Hold the leases of all that is to be built; what was read before another run let go of one is read again.
+
+        Returns:
+            None where the builds may start, else who is to be waited for before this is asked again.
+
+        Raises:
+            UsageError, EngineError, LedgerError: as `opened`.
+        """
+        from buildorch import leases  # noqa: PLC0415 - for those who build
+
+        if self.leases is None:
+            self.leases = leases.Leases(self.at_hand.planned.project.state / leases.FOLDER, self.run_id)
+        waited = self.awaited is not None
+        while True:
+            self.awaited = self.leases.take([solve.name for solve in self.builds.solves])
+            if self.awaited or (not waited and self.at_hand.is_current()):
+                return self.awaited
+            self._read_again()
+            waited = False
+
+    def _read_again(self) -> None:
+        """The plan too: a tag with the commit's name belongs to the files of that commit."""
+        before = self.reading
+        root = before.at_hand.planned.project.root
+        # Whatever links and the working directory are now, it is the same project.
+        self.request = dataclasses.replace(self.request, file=root / self.request.file.name, record=before.record)
+        self.reading = _read(self.request)
+        before.opened.close()
+
+    def begin(self) -> None:
         """Note in the ledger that the run begins."""
         project_name = self.at_hand.planned.plan.project
         self.at_hand.ledger.begin(self.run_id, project=project_name, started_at=self.started_at)
+
+    def started(self) -> RunStarted:
+        """The plan stands."""
         return RunStarted(
             at=self.started_at,
             run_id=self.run_id,
-            project=project_name,
+            project=self.at_hand.planned.plan.project,
             services=tuple(solve.name for solve in self.solves),
             jobs=self.jobs,
             engine=self.at_hand.facts,
@@ -188,10 +262,18 @@ class Run:
             services={solve.name: self.records[solve.name] for solve in self.solves},
         )
         self.at_hand.ledger.finish(report)
-        project.write_atomically(self.record, report.to_json())
+        project.write_atomically(self.reading.record, report.to_json())
         return report
 
     def _commit(self, name: str, record: ServiceRecord, *, snapshot: bytes | None = None) -> None:
-        """Durable before it is known to anybody."""
+        """Durable before it is known to anybody, and before another run may build the service."""
         self.at_hand.ledger.commit(self.run_id, name, record, snapshot=snapshot)
         self.records[name] = record
+        if self.leases:
+            self.leases.release(name)
+
+    def end(self) -> None:
+        """Let go of everything."""
+        if self.leases:
+            self.leases.release_all()
+        self.reading.opened.close()

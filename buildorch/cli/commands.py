@@ -107,6 +107,11 @@ def _building(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Cancel the rest at the first failure.",
         ),
         click.option(
+            "--wait/--no-wait",
+            default=True,
+            help="Wait for a run that builds the same, or exit with 75.",
+        ),
+        click.option(
             "-j",
             "--jobs",
             type=int,

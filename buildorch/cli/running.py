@@ -56,7 +56,8 @@ def _run(opened: Run, show: Callable[[Event], None], *, fail_fast: bool) -> Repo
         from buildorch.cli.building import build  # noqa: PLC0415 - an event loop is for those who build
 
         return build(opened, show, fail_fast=fail_fast)
-    show(opened.begin())
+    opened.begin()
+    show(opened.started())
     for event in opened.skip():
         show(event)
     report = opened.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from buildorch.events import (
     Event,
+    LeaseAwaited,
     RunStarted,
     ServiceFinished,
     SolveFinished,
@@ -61,13 +62,17 @@ class Board:
         self._clock = clock
         self.begun = clock()
         self.jobs = 0
+        self.awaited = ""
+        """What the run waits for before it begins."""
         self.lines: dict[str, Line] = {}
 
     def update(self, event: Event) -> None:
         """Fold one event."""
         match event:
+            case LeaseAwaited():
+                self.awaited = f"{event.service}: waiting for {printable(event.holder_text)}"
             case RunStarted():
-                self.jobs = event.jobs
+                self.jobs, self.awaited = event.jobs, ""
                 self.lines = {name: Line() for name in event.services}
             case SolveStarted():
                 self.lines[event.service] = Line(state="building", begun=self._clock())
@@ -106,6 +111,8 @@ class Board:
 
     def headline(self) -> str:
         """The whole run in one line."""
+        if self.awaited:
+            return f"{human_seconds(self._clock() - self.begun)}  {self.awaited}"
         states = [line.state for line in self.lines.values()]
         said = ", ".join(
             f"{states.count(state)} {state}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildorch.events import (
     Event,
+    LeaseAwaited,
     RunFinished,
     RunStarted,
     ServiceFinished,
@@ -31,6 +32,8 @@ class LogView:
     def update(self, event: Event) -> None:
         """Log the event where it is worth an entry."""
         match event:
+            case LeaseAwaited():
+                self._info("lease.awaited", service=event.service, holder=event.holder_text)
             case RunStarted():
                 self._info("run.started", run_id=event.run_id, services=list(event.services), jobs=event.jobs)
             case SolveStarted():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from buildorch.events import (
     Event,
+    LeaseAwaited,
     RunStarted,
     ServiceFinished,
     SolveRetried,
@@ -41,12 +42,25 @@ class PlainView:
     def update(self, event: Event) -> None:
         """Write the event's lines."""
         match event:
+            case LeaseAwaited():
+                self._line(event.service, f"waiting for {printable(event.holder_text)}")
             case RunStarted():
                 self._width = max(map(len, event.services), default=0)
                 self._line("", f"{len(event.services)} services, {event.jobs} at once, engine {event.engine.version}")
             case SolveStarted():
                 again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
                 self._line(event.service, f"building: {event.reason}{again}")
+            case StepStarted() | StepLogged() | StepFinished() | StepWarned():
+                self._step(event)
+            case SolveRetried():
+                self._line(event.service, f"trying again in {event.delay_s:.1f}s: {printable(event.failure.message)}")
+            case ServiceFinished():
+                self._line(event.service, outcome(event.record))
+            case _:
+                pass
+
+    def _step(self, event: StepStarted | StepLogged | StepFinished | StepWarned) -> None:
+        match event:
             case StepStarted() if event.step:
                 self._line(event.service, _first_line(event.name))
             case StepLogged():
@@ -63,10 +77,6 @@ class PlainView:
                 self._line(event.service, f"{_first_line(event.name)}: {_first_line(how)}")
             case StepWarned():
                 self._line(event.service, f"warning: {printable(event.message)}")
-            case SolveRetried():
-                self._line(event.service, f"trying again in {event.delay_s:.1f}s: {printable(event.failure.message)}")
-            case ServiceFinished():
-                self._line(event.service, outcome(event.record))
             case _:
                 pass
 

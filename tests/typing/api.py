@@ -79,7 +79,7 @@ async def follow() -> buildorch.Report | None:
 def name_of(event: buildorch.Event) -> str:
     """Every kind of event can be told by its name, and the list is whole."""
     match event.event:
-        case "run_started" | "run_finished":
+        case "lease_awaited" | "run_started" | "run_finished":
             return "run"
         case "solve_started" | "solve_retried" | "solve_finished" | "service_finished":
             return "service"

@@ -24,9 +24,19 @@ from jsonschema import Draft202012Validator
 
 import buildorch
 from buildorch.cli import main
-from buildorch.errors import EngineUnreachable, LedgerError, UnwritableRecord, UsageError
-from buildorch.events import Event, RunFinished, RunStarted, ServiceFinished, SolveFinished, SolveStarted, StepWarned
+from buildorch.errors import Busy, EngineUnreachable, LedgerError, UnwritableRecord, UsageError
+from buildorch.events import (
+    Event,
+    LeaseAwaited,
+    RunFinished,
+    RunStarted,
+    ServiceFinished,
+    SolveFinished,
+    SolveStarted,
+    StepWarned,
+)
 from buildorch.execute import Stop
+from buildorch.leases import Leases
 from buildorch.ledger import Ledger
 from buildorch.pipeline import BuildRequest, plan, preview, stream
 from buildorch.preparing import ask_engine, opened
@@ -489,8 +499,8 @@ def test_no_value_of_an_argument_is_in_the_state_folder_or_in_what_is_printed(
     said = "".join(capsys.readouterr())
     assert (codes, "argument TOKEN" in said) == ([0, 0, 0, 0], True)
     assert "hunter2" not in said.lower()
-    for file in (sandbox.root / ".buildorch").iterdir():
-        assert b"hunter2" not in file.read_bytes().lower(), file.name
+    for file in (sandbox.root / ".buildorch").rglob("*"):
+        assert file.is_dir() or b"hunter2" not in file.read_bytes().lower(), file.name
     with Ledger(sandbox.root / ".buildorch" / "ledger.db") as ledger:
         kept = ledger.snapshot("app")
     assert kept is not None
@@ -555,6 +565,307 @@ def test_every_view_shows_a_run_of_skips(sandbox: Sandbox, progress: str, capsys
     }
     assert shown[progress] in said.err.replace('": "', '":"')
     assert (code, "1 skipped in " in said.out) == (0, True)
+
+
+# --- two runs at once
+
+
+@pytest.fixture
+def others(sandbox: Sandbox) -> Iterator[Leases]:
+    """The leases of another run."""
+    (sandbox.root / ".buildorch").mkdir()
+    leases = Leases(sandbox.root / ".buildorch" / "leases", "theirs")
+    yield leases
+    leases.release_all()
+
+
+def ledger_rows(sandbox: Sandbox) -> list[Any]:
+    with sqlite3.connect(sandbox.root / ".buildorch" / "ledger.db") as ledger:
+        rows = ledger.execute("SELECT * FROM runs").fetchall() + ledger.execute("SELECT * FROM records").fetchall()
+    ledger.close()
+    return rows
+
+
+@pytest.mark.anyio
+async def test_the_second_of_two_equal_runs_waits_says_for_whom_and_skips_what_the_first_built(sandbox: Sandbox):
+    sandbox.services("  app:\n", app='until [ -e "$context/go" ]; do sleep 0.01; done')
+    keep(sandbox, "app")
+    first: list[Event] = []
+    second: list[Event] = []
+    building = anyio.Event()
+
+    async def run_first() -> None:
+        async with stream(sandbox.request()) as events:
+            async for event in events:
+                first.append(event)
+                if isinstance(event, SolveStarted):
+                    building.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run_first)
+        await building.wait()
+        async with stream(sandbox.request()) as events:
+            async for event in events:
+                second.append(event)
+                if isinstance(event, LeaseAwaited):
+                    await anyio.sleep(0.2)  # it is told once, however long it takes
+                    (sandbox.root / "services" / "app" / "go").touch()
+
+    assert [type(event) for event in second] == [LeaseAwaited, RunStarted, ServiceFinished, RunFinished]
+    awaited = second[0]
+    assert isinstance(awaited, LeaseAwaited)
+    assert awaited.holder is not None
+    assert (awaited.service, awaited.holder.run_id) == ("app", report_of(first).run_id)
+    assert (report_of(first).exit_code, statuses(report_of(first))) == (0, {"app": "built"})
+    assert (report_of(second).exit_code, statuses(report_of(second))) == (0, {"app": "skipped"})
+
+
+@pytest.mark.anyio
+async def test_a_service_is_let_go_when_its_record_is_there_and_not_when_the_run_ends(sandbox: Sandbox):
+    sandbox.services("  quick:\n  slow:\n", quick="", slow='until [ -e "$context/go" ]; do sleep 0.01; done')
+    keep(sandbox, "quick", "slow")
+    reports: list[Report] = []
+
+    async def run_all(done: anyio.Event) -> None:
+        async with stream(sandbox.request()) as events:
+            async for event in events:
+                if isinstance(event, ServiceFinished) and event.service == "quick":
+                    done.set()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            quick_done = anyio.Event()
+            group.start_soon(run_all, quick_done)
+            await quick_done.wait()
+            reports.append(report_of(await events_of(sandbox.request(services=("quick",), force=True, wait=False))))
+            with pytest.raises(Busy):
+                await events_of(sandbox.request(services=("slow",), wait=False))
+            (sandbox.root / "services" / "slow" / "go").touch()
+
+    assert [statuses(report) for report in reports] == [{"quick": "built"}]
+
+
+@pytest.mark.anyio
+async def test_after_a_wait_everything_is_read_again_also_the_services_file(sandbox: Sandbox, others: Leases):
+    sandbox.services("  app: {tags: [one]}\n", app="")
+    assert others.take(["app"]) is None
+    events: list[Event] = []
+
+    async with stream(sandbox.request()) as received:
+        async for event in received:
+            events.append(event)
+            if isinstance(event, LeaseAwaited):
+                sandbox.services("  app: {tags: [two]}\n  web:\n", app="", web="")
+                (sandbox.root / "services" / "app" / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+                others.release_all()
+
+    report = report_of(events)
+    assert isinstance(events[1], RunStarted)
+    assert events[1].services == ("app", "web")
+    assert statuses(report) == {"app": "built", "web": "built"}
+    assert report.services["app"].reference == "shop/app:two"
+    with Ledger(sandbox.root / ".buildorch" / "ledger.db") as ledger:
+        assert b"ENV" in zlib.decompress(ledger.snapshot("app") or b"")
+
+
+@pytest.mark.anyio
+async def test_what_has_to_be_built_only_since_the_wait_is_waited_for_too(sandbox: Sandbox, others: Leases):
+    sandbox.services("  app:\n  web:\n", app="", web="")
+    keep(sandbox, "app", "web")
+    await events_of(sandbox.request())
+    (sandbox.root / "services" / "web" / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+    assert others.take(["web"]) is None
+    third = Leases(sandbox.root / ".buildorch" / "leases", "third")
+    awaited: list[str] = []
+
+    async with stream(sandbox.request()) as received:
+        async for event in received:
+            match event:
+                case LeaseAwaited(service="web"):
+                    (sandbox.root / "services" / "app" / "Dockerfile").write_text("FROM scratch\nENV A=1\n")
+                    assert third.take(["app"]) is None
+                    others.release_all()
+                case LeaseAwaited(service="app"):
+                    assert others.take(["web"]) is None  # it comes behind app, so it is free meanwhile
+                    others.release_all()
+                    third.release_all()
+            if isinstance(event, LeaseAwaited):
+                awaited.append(event.service)
+            last = event
+
+    assert awaited == ["web", "app"]
+    assert statuses(report_of([last])) == {"app": "built", "web": "built"}
+
+
+@pytest.mark.anyio
+async def test_what_another_run_built_between_the_reading_and_the_lease_is_not_built_again(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    take = Leases.take
+    reports: list[Report] = []
+
+    def late(self: Leases, services: list[str]) -> LeaseAwaited | None:
+        monkeypatch.setattr(Leases, "take", take)
+        reports.append(buildorch.build(sandbox.file))
+        return take(self, services)
+
+    monkeypatch.setattr(Leases, "take", late)
+    reports.append(report_of(await events_of(sandbox.request())))
+
+    assert [statuses(report) for report in reports] == [{"app": "built"}, {"app": "skipped"}]
+
+
+@pytest.mark.anyio
+async def test_runs_of_different_services_do_not_wait_for_each_other(sandbox: Sandbox, others: Leases):
+    sandbox.services("  app:\n  web:\n", app="", web="")
+    assert others.take(["web"]) is None
+
+    report = report_of(await events_of(sandbox.request(services=("app",), wait=False)))
+
+    assert statuses(report) == {"app": "built"}
+
+
+@pytest.mark.anyio
+async def test_a_run_in_which_nothing_is_built_takes_no_lease(sandbox: Sandbox, others: Leases):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    await events_of(sandbox.request())
+    assert others.take(["app"]) is None
+
+    report = report_of(await events_of(sandbox.request(wait=False)))
+
+    assert statuses(report) == {"app": "skipped"}
+
+
+def test_a_command_in_which_nothing_is_built_does_not_even_load_what_takes_leases(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    keep(sandbox, "app")
+    buildorch.build(sandbox.file)
+    code = (
+        "import sys; from buildorch.cli import main\n"
+        f"code = main(['build-all', '-f', {str(sandbox.file)!r}, '--progress', 'quiet'])\n"
+        "print(code, 'buildorch.leases' in sys.modules, 'anyio' in sys.modules)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert "1 skipped in" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 False False"
+
+
+@pytest.mark.anyio
+async def test_a_run_that_is_not_to_wait_builds_nothing_and_names_who_builds(sandbox: Sandbox, others: Leases):
+    sandbox.services("  app:\n  web:\n", app="", web="")
+    keep(sandbox, "app")
+    await events_of(sandbox.request(services=("app",)))
+    assert others.take(["web"]) is None
+    before = ledger_rows(sandbox)
+    (sandbox.root / "services" / "app" / "argv.txt").unlink()
+
+    with pytest.raises(Busy, match=rf"^web is being built by run theirs \(pid {os.getpid()} on ") as caught:
+        await events_of(sandbox.request(wait=False, force=True))
+
+    assert (caught.value.exit_code, caught.value.service) == (75, "web")
+    assert not sandbox.started("app")
+    assert ledger_rows(sandbox) == before
+    assert others.take(["app", "web"]) is None, "it holds a lease still"
+
+
+def test_the_command_that_is_not_to_wait_exits_with_75(
+    sandbox: Sandbox, others: Leases, capsys: pytest.CaptureFixture[str]
+):
+    sandbox.services("  app:\n", app="")
+    assert others.take(["app"]) is None
+
+    code = main(["build", "app", "--no-wait", "-f", str(sandbox.file)])
+
+    said = capsys.readouterr()
+    assert (code, said.out) == (75, "")
+    assert said.err.startswith(f"error: app is being built by run theirs (pid {os.getpid()} on ")
+    assert "hint: try again later, or leave --no-wait out to wait for it" in said.err
+    assert not sandbox.started("app")
+    assert not sandbox.record.exists()
+
+
+@pytest.mark.anyio
+async def test_a_stop_ends_a_wait_at_once_with_the_record_of_a_cancelled_run(sandbox: Sandbox, others: Leases):
+    sandbox.services("  app: {contexts: {b: service:base}}\n  base:\n", app="", base="")
+    assert others.take(["app"]) is None
+    stop = Stop()
+    events: list[Event] = []
+
+    with anyio.fail_after(5):
+        async with stream(sandbox.request(), stop=stop) as received:
+            async for event in received:
+                events.append(event)
+                if isinstance(event, LeaseAwaited):
+                    stop.request(exit_code=143)
+
+    assert [type(event) for event in events] == [
+        LeaseAwaited,
+        RunStarted,
+        ServiceFinished,
+        ServiceFinished,
+        RunFinished,
+    ]
+    assert (report_of(events).exit_code, statuses(report_of(events))) == (
+        143,
+        {"base": "cancelled", "app": "cancelled"},
+    )
+    assert sandbox.written()["exit_code"] == 143
+    assert not sandbox.started("base")
+
+
+@pytest.mark.anyio
+async def test_a_stream_that_is_left_during_a_wait_leaves_a_record(sandbox: Sandbox, others: Leases):
+    sandbox.services("  app:\n", app="")
+    assert others.take(["app"]) is None
+
+    with anyio.fail_after(5):
+        async with stream(sandbox.request()) as events:
+            async for event in events:
+                assert isinstance(event, LeaseAwaited)
+                break
+
+    written = sandbox.written()
+    assert (written["exit_code"], written["services"]["app"]["status"]) == (130, "cancelled")
+
+
+@pytest.mark.anyio
+async def test_a_services_file_that_is_broken_during_a_wait_ends_the_run_with_a_record(
+    sandbox: Sandbox, others: Leases
+):
+    sandbox.services("  app:\n", app="")
+    assert others.take(["app"]) is None
+
+    async def run() -> None:
+        async with stream(sandbox.request()) as events:
+            async for event in events:
+                assert isinstance(event, LeaseAwaited)
+                sandbox.file.write_text("version: 1\nproject: shop\nservices: {app: {colour: red}}\n")
+                others.release_all()
+
+    with pytest.raises(buildorch.ServicesFileError):
+        await run()
+
+    written = sandbox.written()
+    assert (written["exit_code"], written["services"]["app"]["status"]) == (2, "cancelled")
+    assert others.take(["app"]) is None, "it holds a lease still"
+
+
+@pytest.mark.anyio
+async def test_leases_that_cannot_be_taken_are_found_before_anything_is_built(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+    (sandbox.root / ".buildorch").mkdir()
+    (sandbox.root / ".buildorch" / "leases").write_text("in the way")
+
+    with pytest.raises(UsageError, match="the lease of app cannot be taken"):
+        await events_of(sandbox.request())
+
+    assert not sandbox.started("app")
+    assert not sandbox.record.exists()
 
 
 # --- the three doors
@@ -644,6 +955,27 @@ def test_a_signal_ends_the_run_in_good_order(sandbox: Sandbox, number: signal.Si
     assert sandbox.written()["exit_code"] == code
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_wait_at_once(sandbox: Sandbox, others: Leases, number: signal.Signals, code: int):
+    sandbox.services("  app:\n", app="")
+    assert others.take(["app"]) is None
+    command = [sys.executable, "-m", "buildorch", "build-all", "-f", str(sandbox.file), "--progress", "plain"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        process.send_signal(number)
+        begun = time.monotonic()
+        try:
+            out, err = process.communicate(timeout=10)
+        finally:
+            process.kill()
+
+    assert line.startswith("app | waiting for run theirs (pid ")
+    assert time.monotonic() - begun < 1
+    assert (process.returncode, "Traceback" in err, "1 cancelled in" in out) == (code, False, True)
+    assert sandbox.written()["exit_code"] == code
 
 
 def test_a_reader_that_goes_away_does_not_make_a_failed_build_a_good_one(sandbox: Sandbox):

@@ -18,6 +18,8 @@ from rich.console import Console
 from buildorch import logging_config
 from buildorch.events import (
     Event,
+    Holder,
+    LeaseAwaited,
     RunFinished,
     RunStarted,
     ServiceFinished,
@@ -66,7 +68,11 @@ def built(**more: Any) -> ServiceRecord:
     return dataclasses.replace(base, duration_s=20.1, steps=Steps(total=9, cached=4, executed=5), **more)
 
 
+HOLDER = Holder(run_id="r0", pid=123, host=f"here{EVIL}", since=AT)
+
 EVERY_EVENT: list[Event] = [
+    LeaseAwaited(at=AT, service="app", holder=HOLDER),
+    LeaseAwaited(at=AT, service="app", holder=None),
     RunStarted(at=AT, run_id="r1", project="shop", services=("app", "broken"), jobs=2, engine=make_engine_facts()),
     SolveStarted(at=AT, service="app", attempt=1, reason="first build"),
     StepStarted(service="app", vertex="sha256:a", name="[1/2] RUN x", step=True, index=1, total=2),
@@ -296,7 +302,11 @@ def plain(events: list[Event]) -> str:
 def test_the_plain_view_says_each_thing_on_a_line_with_its_service():
     lines = plain(EVERY_EVENT).splitlines()
 
-    assert lines[:10] == [
+    assert lines[:2] == [
+        f"app | waiting for run r0 (pid 123 on here{printable(EVIL)})",
+        "app | waiting for another run",
+    ]
+    assert lines[2:12] == [
         "2 services, 2 at once, engine 28.0.0",
         "app    | building: first build",
         "app    | [1/2] RUN x",
@@ -308,7 +318,7 @@ def test_the_plain_view_says_each_thing_on_a_line_with_its_service():
         "app    | building: first build (attempt 2)",
         f"app    | built in 20.1s test/app:latest {make_digest('image')} (1.0 kB unpacked)",
     ]
-    assert lines[10:] == ["broken | failed: made up: step_failed"]
+    assert lines[12:] == ["broken | failed: made up: step_failed"]
 
 
 @pytest.mark.parametrize(
@@ -442,6 +452,17 @@ def test_the_headline_counts_the_states():
     assert folded.headline() == "5.0s  2 waiting, 1 building, 1 built  (at most 2 at once)"
 
 
+def test_the_headline_says_who_is_waited_for_until_the_run_begins():
+    folded = Board(Clock())
+
+    folded.update(LeaseAwaited(at=AT, service="app", holder=HOLDER))
+    waiting = folded.headline()
+    folded.update(RunStarted(at=AT, run_id="r", project="p", services=("app",), jobs=2, engine=make_engine_facts()))
+
+    assert waiting == f"0.0s  app: waiting for run r0 (pid 123 on here{printable(EVIL)})"
+    assert folded.headline() == "0.0s  1 waiting  (at most 2 at once)"
+
+
 def test_the_picture_of_50_services_fits_a_terminal_of_24_lines(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LINES", "24")
     monkeypatch.setenv("COLUMNS", "80")
@@ -493,6 +514,8 @@ def logged(*, verbose: bool) -> list[tuple[str, str, dict[str, Any]]]:
 
 def test_log_entries_are_a_noun_and_what_happened_to_it():
     assert [name for _, name, _ in logged(verbose=True)] == [
+        "lease.awaited",
+        "lease.awaited",
         "run.started",
         "solve.started",
         "step.warned",
