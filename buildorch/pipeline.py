@@ -126,10 +126,11 @@ class _Building:
 
     async def _wait_for_others(self, send: ObjectSendStream[Event]) -> bool:
         """Wait until no other run builds what is to be built here; False where the end was asked for meanwhile."""
-        told = set()
+        told: set[str | None] = set()
         while awaited := self.run.awaited:
-            if awaited.holder not in told:
-                told.add(awaited.holder)
+            other = awaited.holder.run_id if awaited.holder else None
+            if other not in told:
+                told.add(other)
                 await send.send(awaited)
             with anyio.move_on_after(POLL_S):
                 await self.stop.wait()

@@ -718,6 +718,31 @@ async def test_what_another_run_built_between_the_reading_and_the_lease_is_not_b
 
 
 @pytest.mark.anyio
+async def test_whom_a_run_waits_for_is_said_once_however_many_services_that_one_builds(
+    sandbox: Sandbox, others: Leases
+):
+    sandbox.services("  app:\n  web:\n", app="", web="")
+    assert others.take(["app"]) is None
+    await anyio.sleep(0.01)
+    assert others.take(["app", "web"]) is None
+    awaited: list[str] = []
+
+    async with stream(sandbox.request()) as received, anyio.create_task_group() as group:
+
+        async def end_slowly() -> None:
+            others.release("app")
+            await anyio.sleep(0.2)
+            others.release("web")
+
+        async for event in received:
+            if isinstance(event, LeaseAwaited):
+                awaited.append(event.service)
+                group.start_soon(end_slowly)
+
+    assert awaited == ["app"]
+
+
+@pytest.mark.anyio
 async def test_runs_of_different_services_do_not_wait_for_each_other(sandbox: Sandbox, others: Leases):
     sandbox.services("  app:\n  web:\n", app="", web="")
     assert others.take(["web"]) is None
