@@ -12,13 +12,15 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import ObjectReceiveStream
 from fakes import FakeEngine, Image, install_buildx, make_image, running_engine
 from jsonschema import Draft202012Validator
 
@@ -103,9 +105,18 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox
     assert list(temporary.iterdir()) == [], "a run left files behind"
 
 
+@asynccontextmanager
+async def soon(request: BuildRequest, *, stop: Stop | None = None) -> AsyncIterator[ObjectReceiveStream[Event]]:
+    """A stream that is red where it has no end: one run may wait for another."""
+    with anyio.fail_after(60):
+        async with stream(request, stop=stop) as events:
+            yield events
+
+
 async def events_of(request: BuildRequest, *, stop: Stop | None = None) -> list[Event]:
-    async with stream(request, stop=stop) as events:
+    async with soon(request, stop=stop) as events:
         return [event async for event in events]
+    raise AssertionError
 
 
 def report_of(events: list[Event]) -> Report:
@@ -595,7 +606,7 @@ async def test_the_second_of_two_equal_runs_waits_says_for_whom_and_skips_what_t
     building = anyio.Event()
 
     async def run_first() -> None:
-        async with stream(sandbox.request()) as events:
+        async with soon(sandbox.request()) as events:
             async for event in events:
                 first.append(event)
                 if isinstance(event, SolveStarted):
@@ -604,7 +615,7 @@ async def test_the_second_of_two_equal_runs_waits_says_for_whom_and_skips_what_t
     async with anyio.create_task_group() as group:
         group.start_soon(run_first)
         await building.wait()
-        async with stream(sandbox.request()) as events:
+        async with soon(sandbox.request()) as events:
             async for event in events:
                 second.append(event)
                 if isinstance(event, LeaseAwaited):
@@ -627,20 +638,19 @@ async def test_a_service_is_let_go_when_its_record_is_there_and_not_when_the_run
     reports: list[Report] = []
 
     async def run_all(done: anyio.Event) -> None:
-        async with stream(sandbox.request()) as events:
+        async with soon(sandbox.request()) as events:
             async for event in events:
                 if isinstance(event, ServiceFinished) and event.service == "quick":
                     done.set()
 
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as group:
-            quick_done = anyio.Event()
-            group.start_soon(run_all, quick_done)
-            await quick_done.wait()
-            reports.append(report_of(await events_of(sandbox.request(services=("quick",), force=True, wait=False))))
-            with pytest.raises(Busy):
-                await events_of(sandbox.request(services=("slow",), wait=False))
-            (sandbox.root / "services" / "slow" / "go").touch()
+    async with anyio.create_task_group() as group:
+        quick_done = anyio.Event()
+        group.start_soon(run_all, quick_done)
+        await quick_done.wait()
+        reports.append(report_of(await events_of(sandbox.request(services=("quick",), force=True, wait=False))))
+        with pytest.raises(Busy):
+            await events_of(sandbox.request(services=("slow",), wait=False))
+        (sandbox.root / "services" / "slow" / "go").touch()
 
     assert [statuses(report) for report in reports] == [{"quick": "built"}]
 
@@ -651,7 +661,7 @@ async def test_after_a_wait_everything_is_read_again_also_the_services_file(sand
     assert others.take(["app"]) is None
     events: list[Event] = []
 
-    async with stream(sandbox.request()) as received:
+    async with soon(sandbox.request()) as received:
         async for event in received:
             events.append(event)
             if isinstance(event, LeaseAwaited):
@@ -678,7 +688,7 @@ async def test_what_has_to_be_built_only_since_the_wait_is_waited_for_too(sandbo
     third = Leases(sandbox.root / ".buildorch" / "leases", "third")
     awaited: list[str] = []
 
-    async with stream(sandbox.request()) as received:
+    async with soon(sandbox.request()) as received:
         async for event in received:
             match event:
                 case LeaseAwaited(service="web"):
@@ -727,7 +737,7 @@ async def test_whom_a_run_waits_for_is_said_once_however_many_services_that_one_
     assert others.take(["app", "web"]) is None
     awaited: list[str] = []
 
-    async with stream(sandbox.request()) as received, anyio.create_task_group() as group:
+    async with soon(sandbox.request()) as received, anyio.create_task_group() as group:
 
         async def end_slowly() -> None:
             others.release("app")
@@ -798,18 +808,16 @@ async def test_a_run_that_is_not_to_wait_builds_nothing_and_names_who_builds(san
     assert others.take(["app", "web"]) is None, "it holds a lease still"
 
 
-def test_the_command_that_is_not_to_wait_exits_with_75(
-    sandbox: Sandbox, others: Leases, capsys: pytest.CaptureFixture[str]
-):
+def test_the_command_that_is_not_to_wait_exits_with_75(sandbox: Sandbox, others: Leases):
     sandbox.services("  app:\n", app="")
     assert others.take(["app"]) is None
+    command = [sys.executable, "-m", "buildorch", "build", "app", "--no-wait", "-f", str(sandbox.file)]
 
-    code = main(["build", "app", "--no-wait", "-f", str(sandbox.file)])
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
 
-    said = capsys.readouterr()
-    assert (code, said.out) == (75, "")
-    assert said.err.startswith(f"error: app is being built by run theirs (pid {os.getpid()} on ")
-    assert "hint: try again later, or leave --no-wait out to wait for it" in said.err
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr.startswith(f"error: app is being built by run theirs (pid {os.getpid()} on ")
+    assert "hint: try again later, or leave --no-wait out to wait for it" in done.stderr
     assert not sandbox.started("app")
     assert not sandbox.record.exists()
 
@@ -866,7 +874,7 @@ async def test_a_services_file_that_is_broken_during_a_wait_ends_the_run_with_a_
     assert others.take(["app"]) is None
 
     async def run() -> None:
-        async with stream(sandbox.request()) as events:
+        async with soon(sandbox.request()) as events:
             async for event in events:
                 assert isinstance(event, LeaseAwaited)
                 sandbox.file.write_text("version: 1\nproject: shop\nservices: {app: {colour: red}}\n")
