@@ -57,6 +57,7 @@ services:
     builder: ci
     retries: 3
     timeout: 1h30m
+    timeouts: {resolve: 30s, push: 5m}
     max_age: 12h
     tags: ["v{date}"]
     size: {max: 1GB}
