@@ -153,7 +153,7 @@ class _Building:
         deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
         for event in await anyio.to_thread.run_sync(run.skip):
             await send.send(event)
-        for warning in await anyio.to_thread.run_sync(run.warn):
+        for warning in await anyio.to_thread.run_sync(run.intend):
             await send.send(warning)
         async with (
             execute(

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from buildorch.skipping import Decided
 
 RECORD = "run.json"
+KILLED = "the run was killed before this was recorded"
 LEFT_RUNNING = (
     "the engine died during the last build of this service: look on its machine for a step that still runs, "
     "as it writes into the same cache mounts; then they may need another id"
@@ -52,7 +53,7 @@ def opened(request: BuildRequest) -> Iterator[Run]:
     Raises:
         UsageError: the request cannot be carried out; nothing was built.
         EngineError: no engine, builder or buildx; nothing was built.
-        LedgerError: the ledger cannot be opened.
+        LedgerError: the ledger cannot be opened, or has no space.
         Busy: another run builds one of the services, and the request says not to wait; nothing was built.
     """
     begun = time.monotonic()
@@ -60,8 +61,10 @@ def opened(request: BuildRequest) -> Iterator[Run]:
         raise UsageError(f"{request.jobs} builds at once are not possible", hint="give -j 1 or more")
     run = Run(request, _read(request), begun)
     try:
-        if run.builds.solves and (awaited := run.take_leases()) and not request.wait:
-            raise Busy(awaited.service, holder=awaited.holder_text)
+        if run.builds.solves:
+            run.at_hand.ledger.require_space()
+            if (awaited := run.take_leases()) and not request.wait:
+                raise Busy(awaited.service, holder=awaited.holder_text)
         yield run
     finally:
         run.end()
@@ -178,17 +181,26 @@ class Run:
             engine=self.at_hand.facts,
         )
 
-    def warn(self) -> list[StepWarned]:
-        """What is to be told before the builds start: an engine that died may have left steps of a build running.
+    def intend(self) -> list[StepWarned]:
+        """Note in the ledger what is about to be built; what is to be told before it is.
 
-        BuildKit's steps outlive a dockerd that is killed, and go on writing into the cache mounts they have.
+        BuildKit's steps outlive a dockerd that is killed, and go on writing into the cache mounts they have. A run that
+        was killed has no last word of its own: its services get records that say so.
         """
-        for solve in self.builds.solves:
-            last = self.at_hand.ledger.history(solve.name, limit=1)
+        ledger, solves = self.at_hand.ledger, self.builds.solves
+        for solve in solves:
+            last = ledger.history(solve.name, limit=1)
             error = last[0].record.error if last else None
             if error and error.kind in {FailureKind.ENGINE_LOST, FailureKind.ENGINE_FROZEN}:
                 self.warned[solve.name] = (LEFT_RUNNING,)
-        return [StepWarned(service=name, message=LEFT_RUNNING, line=None, url="") for name in self.warned]
+        killed = ledger.intend(self.run_id, {solve.name: _unfinished(solve, KILLED, reason="") for solve in solves})
+        for name, run_id in killed.items():
+            self.warned[name] = (*self.warned.get(name, ()), f"run {run_id} was killed while it was to build this")
+        return [
+            StepWarned(service=name, message=text, line=None, url="")
+            for name, texts in self.warned.items()
+            for text in texts
+        ]
 
     def skip(self) -> list[ServiceFinished]:
         """The records of all that is not built, committed; their images get the names they lack."""
@@ -244,11 +256,8 @@ class Run:
         """
         for solve in self.solves:
             if solve.name not in self.records:
-                failure = Failure(kind=FailureKind.CANCELLED, message="the run ended before it was built")
-                finished = SolveFinished(
-                    at=now(), service=solve.name, started_at=None, duration_s=0.0, attempts=0, failure=failure
-                )
-                self._commit(solve.name, settle(solve, finished, None, reason=self.decided[solve.name].reason))
+                reason = self.decided[solve.name].reason
+                self._commit(solve.name, _unfinished(solve, "the run ended before it was built", reason=reason))
         at = self.at_hand.planned.revision
         report = Report(
             run_id=self.run_id,
@@ -277,3 +286,10 @@ class Run:
         if self.leases:
             self.leases.release_all()
         self.reading.opened.close()
+
+
+def _unfinished(solve: Solve, message: str, *, reason: str) -> ServiceRecord:
+    """The record of a service that the run's end came before."""
+    failure = Failure(kind=FailureKind.CANCELLED, message=message)
+    finished = SolveFinished(at=now(), service=solve.name, started_at=None, duration_s=0.0, attempts=0, failure=failure)
+    return settle(solve, finished, None, reason=reason)

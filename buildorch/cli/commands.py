@@ -216,6 +216,31 @@ def lock(references: tuple[str, ...], file: Path, output_format: str, **options:
     return locking.run(file, references, output_format=output_format, **options)
 
 
+@app.group("ledger")
+def ledger_group() -> None:
+    """Verify, repair and export the ledger of all runs."""
+
+
+@ledger_group.command("verify", epilog="Example: buildorch ledger verify --repair")
+@click.option("--repair", is_flag=True, help="Save all that is as it was written; the damaged file stays beside it.")
+@_FILE
+@_FORMAT
+def ledger_verify(*, repair: bool, file: Path, output_format: str) -> int:
+    """Look at every row of the ledger; exit with 1 if one is not as it was written."""
+    from buildorch.cli import ledger_commands  # noqa: PLC0415
+
+    return ledger_commands.verify(_ledger_path(file), repair=repair, output_format=output_format)
+
+
+@ledger_group.command("export", epilog="Example: buildorch ledger export | jq 'select(.kind == \"record\").service'")
+@_FILE
+def ledger_export(file: Path) -> None:
+    """Print every run and its records, oldest first, one JSON object a line."""
+    from buildorch.cli import ledger_commands  # noqa: PLC0415
+
+    ledger_commands.export(_ledger_path(file))
+
+
 @app.command("schema", epilog="Example: buildorch schema > services.schema.json")
 @click.argument("which", type=click.Choice(["services", "run", "events"]), default="services")
 def schema(which: str) -> None:
@@ -227,15 +252,21 @@ def schema(which: str) -> None:
 
 
 def _ledger(file: Path) -> Any:  # noqa: ANN401 - a Ledger, imported below
-    from buildorch.context.listing import STATE_FOLDER  # noqa: PLC0415
-    from buildorch.ledger import FILE_NAME, Ledger  # noqa: PLC0415
+    from buildorch.ledger import Ledger  # noqa: PLC0415
 
-    path = file.resolve().parent / STATE_FOLDER / FILE_NAME
+    path = _ledger_path(file)
     if not path.exists():
         raise LedgerError(
             f"there is no ledger at {path}", hint="build something first, or name the services file with -f"
         )
     return Ledger(path)
+
+
+def _ledger_path(file: Path) -> Path:
+    from buildorch.context.listing import STATE_FOLDER  # noqa: PLC0415
+    from buildorch.ledger import FILE_NAME  # noqa: PLC0415
+
+    return file.resolve().parent / STATE_FOLDER / FILE_NAME
 
 
 def _entries(entries: list[Any], output_format: str, *, with_service: bool) -> None:

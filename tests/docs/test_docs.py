@@ -176,7 +176,16 @@ def test_makefile_example_is_understood_by_make(block: Block, tmp_path: Path):
 # The reference
 
 
-COMMANDS = sorted(app.commands)
+COMMANDS: dict[str, click.Command] = {
+    name: command
+    for word, one in sorted(app.commands.items())
+    for name, command in (
+        {f"{word} {inner}": found for inner, found in one.commands.items()}
+        if isinstance(one, click.Group)
+        else {word: one}
+    ).items()
+}
+"""Each command by the words it is called with."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -184,7 +193,7 @@ def test_every_option_of_a_command_is_on_its_page_and_no_other(name: str):
     heading = {"build": "build-all", "explain": "plan"}.get(name, name)  # these take the options of those
     rows = table(section(REFERENCE / "command.md", heading))
     documented = {span.split()[0]: row for span, row in rows.items() if span.startswith("-")}
-    options = [parameter for parameter in app.commands[name].params if isinstance(parameter, click.Option)]
+    options = [parameter for parameter in COMMANDS[name].params if isinstance(parameter, click.Option)]
     known = {flag for option in options for flag in option.opts + option.secondary_opts} | {"-h", "--help"}
     assert set(documented) == known
     for option in options:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from buildorch.errors import EXIT_USAGE, LedgerError
-from buildorch.ledger import _SCHEMAS, VERSION, Ledger
+from buildorch.ledger import Ledger
+from buildorch.ledger.schema import _VERSIONS, VERSION, prepare
 from buildorch.record import FailureKind, Report, ServiceRecord, to_plain
 from buildorch.testing import make_digest, make_failure, make_record
 
@@ -207,12 +208,13 @@ def test_a_ledger_that_another_process_makes_meanwhile_is_taken_as_it_is(path: P
     with sqlite3.connect(path, isolation_level=None) as other:
         other.execute("PRAGMA journal_mode=WAL")
         other.execute("BEGIN IMMEDIATE")
+        prepare(other)
         opened: list[Ledger] = []
         thread = threading.Thread(target=lambda: opened.append(Ledger(path)))
         thread.start()
         time.sleep(0.05)  # the other one has seen an empty file, and waits for the lock
 
-        for statement in ";".join(_SCHEMAS).split(";"):
+        for statement in ";".join(_VERSIONS).split(";"):
             other.execute(statement)
         other.execute(f"PRAGMA user_version={VERSION}")
         other.execute("COMMIT")
@@ -316,7 +318,7 @@ def version_1(path: Path) -> None:
         del record[name]
     path.parent.mkdir(parents=True)
     with sqlite3.connect(path) as db:
-        db.executescript(f"{_SCHEMAS[0]}; PRAGMA user_version=1")
+        db.executescript(f"{_VERSIONS[0]}; PRAGMA user_version=1")
         db.execute("INSERT INTO runs (run_id, sequence, project, started_at) VALUES ('old', 1, 'shop', 'x')")
         db.execute(
             "INSERT INTO records (run_id, service, status, digest, record) VALUES ('old', 'app', 'built', ?, ?)",

@@ -1,4 +1,4 @@
-"""The ledger: every run and every service's record, in SQLite, kept for ever and never changed.
+"""Writing and reading the ledger: what is committed is durable, and what is read is as it was written.
 
 In: records. Out: records, layer sizes, facts about programs. Touches: one database file.
 
@@ -10,15 +10,17 @@ sequence number, not by a clock.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from buildorch.errors import LedgerError
+from buildorch.ledger import schema
 from buildorch.record import ServiceRecord, service_record_from_json, to_plain
 
 if TYPE_CHECKING:
@@ -27,29 +29,12 @@ if TYPE_CHECKING:
 FILE_NAME = "ledger.db"
 BUSY_S = 30.0
 """How long to wait for another process that writes."""
+SPACE_BYTES = 16 * 1024 * 1024
+"""Free space below which no build is begun: its record might have no place. A record is some tens of kB."""
+_BEGIN = """INSERT INTO runs (run_id, sequence, project, started_at)
+VALUES (?, (SELECT coalesce(max(sequence), 0) + 1 FROM runs), ?, ?)"""
 BUILDS_THAT_TELL = 5
 """How many of a service's builds say how long the next may take."""
-_SCHEMAS = (
-    """
-CREATE TABLE runs (
-    run_id TEXT PRIMARY KEY, sequence INTEGER UNIQUE NOT NULL, project TEXT NOT NULL, started_at TEXT NOT NULL,
-    exit_code INTEGER, duration_s REAL
-) STRICT;
-CREATE TABLE records (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL REFERENCES runs (run_id), service TEXT NOT NULL,
-    status TEXT NOT NULL, digest TEXT, record TEXT NOT NULL, UNIQUE (run_id, service)
-) STRICT;
-CREATE INDEX records_by_service ON records (service, sequence);
-CREATE TABLE layers (diff_id TEXT PRIMARY KEY, unpacked_bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-""",
-    """
-CREATE TABLE snapshots (service TEXT PRIMARY KEY, snapshot BLOB NOT NULL) STRICT, WITHOUT ROWID;
-CREATE INDEX images_by_service ON records (service, sequence) WHERE digest IS NOT NULL;
-""",
-)
-"""What each version adds to the one before."""
-VERSION = len(_SCHEMAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +68,7 @@ class Ledger:
             try:
                 _write_ahead(self._db)
                 self._db.execute("PRAGMA synchronous=FULL")
+                schema.prepare(self._db)
                 self._migrate()
             except BaseException:
                 self._db.close()
@@ -90,7 +76,7 @@ class Ledger:
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(
                 f"the ledger {path} cannot be opened: {error}",
-                hint="make its folder writable; a damaged ledger can be moved away, its records are then gone",
+                hint="make its folder writable; of a damaged file `buildorch ledger verify --repair` saves what it can",
             ) from None
 
     def __enter__(self) -> Self:
@@ -105,31 +91,80 @@ class Ledger:
 
     def begin(self, run_id: str, *, project: str, started_at: str) -> None:
         """Note that a run begins; its exit code stays null until `finish`, for ever if it is killed."""
-        self._write(
-            "INSERT INTO runs (run_id, sequence, project, started_at) "
-            "VALUES (?, (SELECT coalesce(max(sequence), 0) + 1 FROM runs), ?, ?)",
-            (run_id, project, started_at),
+        self._write_all(
+            [
+                (_BEGIN, (run_id, project, started_at)),
+                (f"UPDATE runs SET checksum = {schema.RUN_SUM} WHERE run_id = ?", (run_id,)),  # noqa: S608
+            ]
         )
+
+    def require_space(self) -> None:
+        """See that the records of a build will have a place.
+
+        Raises:
+            LedgerError: the file system of the ledger is as good as full.
+        """
+        there = os.statvfs(self.path.parent)
+        free = there.f_bavail * there.f_frsize
+        if free < SPACE_BYTES:
+            raise LedgerError(
+                f"there is no space for the ledger: {self.path.parent} has {free} bytes free, {SPACE_BYTES} are wanted",
+                hint="free some space on its disk, then run it again",
+            )
+
+    def intend(self, run_id: str, abandoned: Mapping[str, ServiceRecord]) -> dict[str, str]:
+        """Note what a run is about to build, before it does; `commit` takes each note away with its record.
+
+        Whoever calls this holds the services' leases. So a note that is there already is of a run that was killed: it
+        gets a record that says so.
+
+        Args:
+            run_id: the run that begins to build.
+            abandoned: service to be built -> the record of a run that was killed before it had one.
+
+        Returns:
+            Service -> the run that was killed before it recorded it.
+        """
+        killed: dict[str, str] = {}
+
+        def note(db: sqlite3.Connection) -> None:
+            for service, record in abandoned.items():
+                for (before,) in db.execute("SELECT run_id FROM intents WHERE service = ?", (service,)).fetchall():
+                    killed[service] = before
+                    for statement, values in _insert(before, service, record):
+                        db.execute(statement, values)
+                db.execute(
+                    "INSERT OR REPLACE INTO intents VALUES (?, ?, row_sum(?, ?))", (service, run_id, service, run_id)
+                )
+
+        self._transact(note)
+        return killed
 
     def commit(self, run_id: str, service: str, record: ServiceRecord, *, snapshot: bytes | None = None) -> None:
         """Make one record durable, with what `explain` needs of its inputs; it may be announced once this returns.
 
         A service has one snapshot, that of its last image: nothing else is compared with.
         """
-        statements = [_insert(run_id, service, record)]
+        statements = [*_insert(run_id, service, record)]
         if snapshot is not None:
-            statements.append(("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", (service, snapshot)))
+            values = (service, snapshot)
+            statements.append(("INSERT OR REPLACE INTO snapshots VALUES (?, ?, row_sum(?, ?))", (*values, *values)))
         self._write_all(statements)
 
     def commit_all(self, run_id: str, records: Mapping[str, ServiceRecord]) -> None:
         """Make the records of several services durable, all or none: one wait for the disk instead of many."""
-        self._write_all([_insert(run_id, service, record) for service, record in records.items()])
+        self._write_all([one for service, record in records.items() for one in _insert(run_id, service, record)])
 
     def finish(self, report: Report) -> None:
         """Note how a run ended."""
-        self._write(
-            "UPDATE runs SET exit_code = ?, duration_s = ? WHERE run_id = ?",
-            (report.exit_code, report.duration_s, report.run_id),
+        self._write_all(
+            [
+                (
+                    "UPDATE runs SET exit_code = ?, duration_s = ? WHERE run_id = ?",
+                    (report.exit_code, report.duration_s, report.run_id),
+                ),
+                (f"UPDATE runs SET checksum = {schema.RUN_SUM} WHERE run_id = ?", (report.run_id,)),  # noqa: S608
+            ]
         )
 
     def latest(self) -> list[Entry]:
@@ -153,10 +188,25 @@ class Ledger:
         return [str(row[0]) for row in self._read("SELECT DISTINCT service FROM records ORDER BY service", ())]
 
     def images(self) -> dict[str, ServiceRecord]:
-        """Each service's last record that has an image: what a skip would rest on."""
+        """Each service's last record that has an image: what a skip rests on, so each is held to its checksum.
+
+        Raises:
+            LedgerError: a record is not as it was written.
+        """
+        last = "SELECT max(sequence) FROM records WHERE digest IS NOT NULL GROUP BY service"
+        damaged = self._read(
+            f"SELECT service, sequence FROM records WHERE sequence IN ({last}) "  # noqa: S608 - both are constants
+            f"AND checksum IS NOT {schema.RECORD_SUM}",
+            (),
+        )
+        for service, sequence in damaged:
+            raise LedgerError(
+                f"the ledger {self.path} is damaged: row {sequence}, a record of {service}, is not as it was written",
+                hint="`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest",
+            )
         rows = self._entries(
-            "SELECT max(r.sequence), r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "
-            "WHERE digest IS NOT NULL GROUP BY service",
+            "SELECT r.sequence, r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "  # noqa: S608
+            f"WHERE r.sequence IN ({last})",
             (),
         )
         return {entry.service: entry.record for entry in rows}
@@ -194,24 +244,21 @@ class Ledger:
 
     def remember(self, key: str, value: str) -> None:
         """Remember a fact."""
-        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+        self._write("INSERT OR REPLACE INTO facts VALUES (?, ?, row_sum(?, ?))", (key, value, key, value))
 
     def _migrate(self) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
+        if version > schema.VERSION:
             raise LedgerError(
-                f"the ledger {self.path} is of version {version}, this buildorch knows {VERSION}",
+                f"the ledger {self.path} is of version {version}, this buildorch knows {schema.VERSION}",
                 hint="use the newer buildorch that wrote it",
             )
-        if version == VERSION:
+        if version == schema.VERSION:
             return
         # Two processes may meet here: the second finds the tables made once the first has let go of the lock.
         self._db.execute("BEGIN IMMEDIATE")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        for script in _SCHEMAS[version:]:
-            for statement in script.split(";"):
-                self._db.execute(statement)
-        self._db.execute(f"PRAGMA user_version={VERSION}")
+        schema.migrate(self._db, since=version)
         self._db.execute("COMMIT")
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:
@@ -219,22 +266,30 @@ class Ledger:
 
     def _write_all(self, statements: Sequence[tuple[str, tuple[object, ...]]]) -> None:
         """All of them or none, durable once this returns."""
+
+        def write(db: sqlite3.Connection) -> None:
+            for statement, values in statements:
+                db.execute(statement, values)
+
+        self._transact(write)
+
+    def _transact(self, write: Callable[[sqlite3.Connection], None]) -> None:
+        """What `write` does, or none of it; durable once this returns."""
         try:
             with self._turn:
-                if len(statements) == 1:
-                    self._db.execute(*statements[0])
-                    return
                 self._db.execute("BEGIN IMMEDIATE")
                 try:
-                    for statement, values in statements:
-                        self._db.execute(statement, values)
+                    write(self._db)
                     self._db.execute("COMMIT")
                 except BaseException:
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
                     raise
         except sqlite3.Error as error:
-            raise LedgerError(f"the ledger {self.path} cannot be written: {error}", hint="is the disk full?") from None
+            raise LedgerError(
+                f"the ledger {self.path} cannot be written: {error}",
+                hint="see whether its disk is full; what is in it stays readable",
+            ) from None
 
     def _read(self, statement: str, values: tuple[object, ...]) -> list[tuple[object, ...]]:
         try:
@@ -275,11 +330,14 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             return
 
 
-def _insert(run_id: str, service: str, record: ServiceRecord) -> tuple[str, tuple[object, ...]]:
-    return (
+def _insert(run_id: str, service: str, record: ServiceRecord) -> Iterator[tuple[str, tuple[object, ...]]]:
+    """The statements that add a record, and take away the note that it was to come."""
+    yield (
         "INSERT INTO records (run_id, service, status, digest, record) VALUES (?, ?, ?, ?, ?)",
         (run_id, service, record.status, record.digest, json.dumps(to_plain(record), ensure_ascii=False)),
     )
+    yield f"UPDATE records SET checksum = {schema.RECORD_SUM} WHERE sequence = last_insert_rowid()", ()  # noqa: S608
+    yield "DELETE FROM intents WHERE service = ? AND run_id = ?", (service, run_id)
 
 
 class _LayerSizes(MutableMapping[str, int]):
@@ -295,7 +353,7 @@ class _LayerSizes(MutableMapping[str, int]):
         return int(str(rows[0][0]))
 
     def __setitem__(self, diff_id: str, size: int) -> None:
-        self._ledger._write("INSERT OR REPLACE INTO layers VALUES (?, ?)", (diff_id, size))  # noqa: SLF001
+        self._ledger._write("INSERT OR REPLACE INTO layers VALUES (?, ?, row_sum(?, ?))", (diff_id, size) * 2)  # noqa: SLF001
 
     def __delitem__(self, diff_id: str) -> None:
         self._ledger._write("DELETE FROM layers WHERE diff_id = ?", (diff_id,))  # noqa: SLF001
