@@ -76,8 +76,8 @@ def test_killing_buildorch_itself_takes_its_builds_with_it(sandbox: Sandbox, pro
 
 def test_a_second_interrupt_ends_the_run_at_once_with_its_record(sandbox: Sandbox, processes):
     word = slow_project(sandbox)
-    running = sandbox.start("build-all", "--no-cache", "--progress", "quiet")
-    time.sleep(2.0)
+    running = sandbox.start("build-all", "--no-cache", "--progress", "plain")
+    assert any("RUN for i in" in line for line in running.stderr), "it ended before its first step ran"
 
     running.send_signal(signal.SIGINT)
     running.send_signal(signal.SIGINT)
