@@ -1,7 +1,8 @@
-"""An engine whose disk is full: told as that, nothing lost, and it works again once there is space."""
+"""Disks that are full, the engine's or the ledger's: told as that, nothing lost, and all works again once there is space."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -13,36 +14,48 @@ import pytest
 from private_engine import data, docker, engine, eventually, exports, only_where_one_can_start, pids
 from sandbox import Sandbox
 
+from buildorch.errors import LedgerError
+from buildorch.ledger import Ledger
+from buildorch.ledger.verification import verify
+from buildorch.testing import make_digest, make_record
+
 pytestmark = [pytest.mark.engine, only_where_one_can_start]
 
 DISK_BYTES = 300_000_000
 """An engine without an image takes a tenth of it."""
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """An ext4 file system of so many bytes, mounted in a new folder."""
+    disk = folder / "disk"
+    with disk.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["/sbin/mkfs.ext4", "-q", "-F", disk], check=True)
+    place = folder / "place"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-o", "loop", disk, place], capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"no loop file system can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
 @pytest.fixture
 def small_engine(tmp_path: Path) -> Iterator[str]:
     """The name of an engine whose data is on a small file system of its own."""
     name = f"t-{secrets.token_hex(2)}"
-    disk = tmp_path / "disk"
-    with disk.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    subprocess.run(["/sbin/mkfs.ext4", "-q", "-F", disk], check=True)
-    store = tmp_path / "store"
-    store.mkdir()
-    mounted = subprocess.run(["mount", "-o", "loop", disk, store], capture_output=True, text=True, check=False)
-    data(name).mkdir(parents=True)
-    (data(name) / "docker").symlink_to(store)
-    try:
-        if mounted.returncode:
-            pytest.skip(f"no loop file system can be mounted here: {mounted.stderr.strip()}")
-        started = engine("up", name=name)
-        assert started.returncode == 0, started.stderr
-        yield name
-    finally:
-        engine("down", name=name)
-        subprocess.run(
-            ["umount", "--lazy", store], capture_output=True, check=False
-        )  # nothing is there if it was refused
+    with small_disk(tmp_path, DISK_BYTES) as store:
+        data(name).mkdir(parents=True)
+        (data(name) / "docker").symlink_to(store)
+        try:
+            started = engine("up", name=name)
+            assert started.returncode == 0, started.stderr
+            yield name
+        finally:
+            engine("down", name=name)
 
 
 def restart(name: str) -> None:
@@ -85,3 +98,40 @@ def test_a_full_disk_fails_what_needs_it_and_once_there_is_space_the_rest_is_bui
 
     assert again.returncode == 0, again.stderr
     assert outcome(project) == {"small": "skipped", "big": "built"}
+
+
+def commit_on(ledger: Ledger, committed: list[str]) -> None:
+    """Commit one record after another until that cannot be done; the services whose records were."""
+    for at in range(100_000):
+        ledger.commit("r", f"s{at}", make_record(digest=make_digest(str(at))), snapshot=os.urandom(20_000))
+        committed.append(f"s{at}")
+
+
+def test_a_full_disk_takes_nothing_from_the_ledger_and_it_goes_on_once_there_is_space(tmp_path: Path):
+    with small_disk(tmp_path, 8_000_000) as place:
+        (place / "ballast").write_bytes(os.urandom(2_000_000))
+        committed: list[str] = []
+        with Ledger(place / "ledger.db") as ledger:
+            ledger.begin("r", project="shop", started_at="2026-01-31T12:00:00Z")
+            with pytest.raises(LedgerError, match=r"cannot be written: database or disk is full"):
+                commit_on(ledger, committed)
+            assert len(committed) > 50
+            assert sorted(ledger.images()) == sorted(committed), "what was committed is readable"
+            (place / "ballast").unlink()
+            ledger.commit("r", "later", make_record(digest=make_digest("later")))
+        found = verify(place / "ledger.db")
+        assert (found.records, found.damages) == (len(committed) + 1, ())
+
+
+def test_no_build_begins_where_its_record_would_have_no_place(tmp_path: Path):
+    with small_disk(tmp_path, 12_000_000) as place:
+        project = Sandbox(place, f"t-{secrets.token_hex(4)}")
+        project.service("app", "FROM scratch\nCOPY data /data\n", data="data")
+        project.services("services: {app: }\n")
+
+        full = project.command("build-all")
+
+        assert full.returncode == 2, full.stderr
+        assert "there is no space for the ledger" in full.stderr
+        assert "building" not in full.stderr
+        assert "Traceback" not in full.stderr
