@@ -40,6 +40,7 @@ class FailureKind(StrEnum):
     TIMED_OUT = "timed_out"
     UNMEASURED = "unmeasured"
     CONTEXT_CHANGED = "context_changed"
+    INTERNAL = "internal"
     OTHER = "other"
 
 

@@ -3,6 +3,10 @@
 In: an `ImageReference`. Out: bytes, by digest. Touches: the network (`put_manifest` alone writes there), docker's
 configuration for credentials, and a credential helper's process where docker is set up with one.
 
+What is asked for by its digest is checked against it. What a registry fails at for the moment (429, 5xx, a connection
+that breaks, bytes that are not the digest's) is asked for again, with jitter, not before Retry-After and not for longer
+than `patience_s`; a refusal (401, 403, 404 and the like), a host that is not there, or a bad certificate never is.
+
 Source: OCI distribution specification v1.1 (pull), and the token flow of distribution/distribution `docs/spec/auth`.
 """
 
@@ -12,23 +16,37 @@ import base64
 import hashlib
 import http.client
 import ipaddress
+import itertools
 import json
 import os
+import random
 import re
+import socket
+import ssl
 import subprocess
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from buildorch.errors import RegistryError
 from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference, is_digest, load_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+
+Answer = TypeVar("Answer")
 
 TIMEOUT_S = 30.0
+PATIENCE_S = 60.0
+"""How long a question may be asked again: twice `TIMEOUT_S`, so that a registry that hangs once is asked once more."""
+PASSING = frozenset({408, 429, 500, 502, 503, 504})
+"""Statuses that say nothing of what was asked for, only of the moment."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 CHUNK = 256 * 1024
 HUB = "registry-1.docker.io"
 ACCEPT = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
@@ -52,6 +70,8 @@ class Repository:
     """`http` or `https`, where it is known; by the host otherwise."""
     timeout_s: float = TIMEOUT_S
     """How long the registry may stay silent, in seconds."""
+    patience_s: float = field(default_factory=lambda: PATIENCE_S)
+    """For how long a question is asked again where the registry fails for the moment, in seconds; 0 for never."""
     _authorization: str = ""
 
     @classmethod
@@ -63,20 +83,30 @@ class Repository:
         return cls(HUB, name if "/" in name else f"library/{name}", environ)
 
     def manifest(self, tag_or_digest: str) -> bytes:
-        """A manifest's or index's bytes.
+        """A manifest's or index's bytes; those of the digest, where one was asked for.
 
         Raises:
-            RegistryError: the registry cannot be reached, refuses, or does not have it.
+            RegistryError: the registry cannot be reached, refuses, does not have it, or sends something else.
         """
-        return b"".join(self._get(f"/v2/{self.name}/manifests/{tag_or_digest}", accept=ACCEPT))
+        path = f"/v2/{self.name}/manifests/{tag_or_digest}"
+        digest = tag_or_digest if is_digest(tag_or_digest) else ""
+        return self._retried(lambda: b"".join(self._checked(self._get(path, accept=ACCEPT), digest)))
 
-    def blob(self, digest: str) -> Iterator[bytes]:
-        """A blob's bytes, in order.
+    def document(self, digest: str) -> bytes:
+        """A blob that is small, such as a config, whole.
 
         Raises:
             RegistryError: as for `manifest`.
         """
-        return self._get(f"/v2/{self.name}/blobs/{digest}", accept="*/*")
+        return self._retried(lambda: b"".join(self.blob(digest)))
+
+    def blob(self, digest: str) -> Iterator[bytes]:
+        """A blob's bytes, in order, once: whoever has taken some must begin anew where it breaks off (`retried`).
+
+        Raises:
+            RegistryError: as for `manifest`; that it is something else is known, and told, at its end.
+        """
+        return self._checked(self._get(f"/v2/{self.name}/blobs/{digest}", accept="*/*"), digest)
 
     def digest(self, tag: str, *, verify: bool = False) -> str:
         """The digest that a tag names now: of an index, or of the manifest of an image of one platform.
@@ -88,20 +118,7 @@ class Repository:
         Raises:
             RegistryError: the registry cannot be reached, refuses, does not have it, or gives two digests for it.
         """
-        path = f"/v2/{self.name}/manifests/{tag}"
-        said = ""
-        if not verify:
-            with ExitStack() as opened:
-                said = _said(self._answered(path, opened, accept=ACCEPT, method="HEAD"), self.host, path)
-            if said:
-                return said
-        with ExitStack() as opened:
-            response = self._answered(path, opened, accept=ACCEPT)
-            said = _said(response, self.host, path)
-            computed = f"sha256:{hashlib.sha256(b''.join(self._body(response, path))).hexdigest()}"
-        if said and said != computed:
-            raise RegistryError(f"{self.host} says that {path} is {said}, and sends {computed}")
-        return computed
+        return self._retried(lambda: self._digest(f"/v2/{self.name}/manifests/{tag}", verify=verify))
 
     def put_manifest(self, tag: str, data: bytes, *, media_type: str = "") -> None:
         """Let a tag name this manifest or index, whose blobs the repository has; its digest is that of the bytes.
@@ -116,8 +133,12 @@ class Repository:
             MalformedDocument: the document is not JSON.
         """
         body = data, media_type or str(load_json(data, "image manifest or index").get("mediaType", ""))
-        with ExitStack() as opened:
-            self._answered(f"/v2/{self.name}/manifests/{tag}", opened, accept="*/*", method="PUT", body=body)
+
+        def put() -> None:
+            with ExitStack() as opened:
+                self._answered(f"/v2/{self.name}/manifests/{tag}", opened, accept="*/*", method="PUT", body=body)
+
+        self._retried(put)
 
     @property
     def url(self) -> str:
@@ -135,8 +156,43 @@ class Repository:
         Raises:
             RegistryError: it cannot be had.
         """
+
+        def log_in() -> None:
+            with ExitStack() as opened:
+                self._authorization = self._answer(challenge, opened)
+
+        self._retried(log_in)
+
+    def _retried(self, ask: Callable[[], Answer]) -> Answer:
+        return retried(ask, within_s=self.patience_s)
+
+    def _digest(self, path: str, *, verify: bool) -> str:
+        said = ""
+        if not verify:
+            with ExitStack() as opened:
+                said = _said(self._answered(path, opened, accept=ACCEPT, method="HEAD"), self.host, path)
+            if said:
+                return said
         with ExitStack() as opened:
-            self._authorization = self._answer(challenge, opened)
+            response = self._answered(path, opened, accept=ACCEPT)
+            said = _said(response, self.host, path)
+            computed = f"sha256:{hashlib.sha256(b''.join(self._body(response, path))).hexdigest()}"
+        if said and said != computed:
+            raise RegistryError(f"{self.host} says that {path} is {said}, and sends {computed}", transient=True)
+        return computed
+
+    def _checked(self, chunks: Iterator[bytes], digest: str) -> Iterator[bytes]:
+        """The same bytes, which must be those of `digest`; empty for any."""
+        state = hashlib.sha256()
+        for chunk in chunks:
+            state.update(chunk)
+            yield chunk
+        if digest and (sent := f"sha256:{state.hexdigest()}") != digest:
+            raise RegistryError(
+                f"{self.host} was asked for {digest} and sent {sent}",
+                hint="what it holds is damaged, or something between changes it",
+                transient=True,
+            )
 
     def _get(self, path: str, *, accept: str) -> Iterator[bytes]:
         with ExitStack() as opened:
@@ -175,6 +231,8 @@ class Repository:
             raise RegistryError(
                 f"{self.host} gave {response.status} for {path}",
                 hint=_HINTS.get(response.status, "is it pushed there?" if response.status < 500 else "try again"),
+                transient=response.status in PASSING,
+                after_s=retry_after_s(response.getheader("Retry-After") or ""),
             )
         return response
 
@@ -186,7 +244,7 @@ class Repository:
                 # http.client keeps quiet about a body that ends too early where it is read in pieces.
                 raise http.client.IncompleteRead(b"", response.length)
         except (OSError, http.client.HTTPException) as error:
-            raise RegistryError(f"{self.host} broke off on {path}: {error}") from None
+            raise RegistryError(f"{self.host} broke off on {path}: {error}", transient=True) from None
 
     def _answer(self, challenge: str, opened: ExitStack) -> str:
         """The Authorization header that a WWW-Authenticate challenge asks for."""
@@ -202,9 +260,14 @@ class Repository:
         try:
             body = response.read()
         except (OSError, http.client.HTTPException) as error:
-            raise RegistryError(f"{self.host} broke off on its token: {error}") from None
+            raise RegistryError(f"{self.host} broke off on its token: {error}", transient=True) from None
         if response.status != 200:
-            raise RegistryError(f"{self.host} gives no token: {response.status}", hint=f"docker login {self.host}")
+            raise RegistryError(
+                f"{self.host} gives no token: {response.status}",
+                hint=f"docker login {self.host}",
+                transient=response.status in PASSING,
+                after_s=retry_after_s(response.getheader("Retry-After") or ""),
+            )
         try:
             answer = json.loads(body)
         except ValueError:
@@ -213,6 +276,49 @@ class Repository:
         if not isinstance(token, str):
             raise RegistryError(f"{self.host} gives a token that cannot be read")
         return f"Bearer {token}"
+
+
+def retried(ask: Callable[[], Answer], *, within_s: float | None = None) -> Answer:
+    """What `ask` gives, which is called again as long as a registry fails for the moment.
+
+    Args:
+        ask: asks a registry; it may be called any number of times.
+        within_s: how long from now it may be called again, in seconds, by default `PATIENCE_S`. Where Retry-After is
+            later than that, it is not.
+
+    Raises:
+        RegistryError: `ask`'s last.
+    """
+    end = time.monotonic() + (PATIENCE_S if within_s is None else within_s)
+    for attempt in itertools.count():
+        try:
+            return ask()
+        except RegistryError as error:
+            pause = pause_s(attempt, error.after_s)
+            if not error.transient or time.monotonic() + pause > end:
+                raise
+        time.sleep(pause)
+    raise AssertionError  # there is no end to the counting
+
+
+def pause_s(attempt: int, after_s: float) -> float:
+    """How long to wait before the next try, in seconds, after `attempt` others: longer each time, and never the same.
+
+    A registry that asks to be left alone is, for `after_s`.
+    """
+    longest = min(FIRST_PAUSE_S * 2.0**attempt, LONGEST_PAUSE_S)
+    return after_s + longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+
+def retry_after_s(header: str) -> float:
+    """The seconds that a Retry-After asks for, which are told, or are those up to a date (RFC 9110, section 10.2.3)."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except (TypeError, ValueError):
+        return 0.0
+    return max((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 def _request(
@@ -240,7 +346,9 @@ def _request(
         connection.request(method, path, body, headers=dict(headers))
         response = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
-        raise RegistryError(f"the registry at {parts.netloc} does not answer: {error}") from None
+        # Nobody there, a wrong name or a wrong certificate: the same a moment later, and a closed network has many.
+        lasting = isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError)
+        raise RegistryError(f"the registry at {parts.netloc} does not answer: {error}", transient=not lasting) from None
     # An answer that closes its connection takes the socket over from it.
     opened.callback(response.close)
     return response

@@ -34,6 +34,7 @@ MAX_LOG_LINE = 16 * 1024
 TAIL_LINES = 20
 _STEP = re.compile(r"\[(?:(?P<stage>[^\]]*) )?(?P<index>\d{1,9})/(?P<total>\d{1,9})\] (?P<instruction>.*)", re.DOTALL)
 _FROM = re.compile(r"FROM (?:docker\.io/)?(?:library/)?(?P<name>[^@\s]+)@(?P<digest>sha256:[0-9a-f]{64})")
+_CACHE_IMPORT = "importing cache manifest from "
 _EXCERPT = re.compile(r"(?P<file>\S.*):(?P<line>\d{1,9})\Z")
 
 
@@ -133,10 +134,17 @@ class Progress:
 
     @property
     def failed(self) -> Vertex | None:
-        """The vertex that failed, not one that was cancelled because another failed."""
-        broken = [vertex for vertex in self.vertexes.values() if vertex.error]
+        """The vertex that the build failed for: the one whose error buildx says last, where it says one.
+
+        Not one that was cancelled because another failed, and never an import of cache, which a build does without.
+        """
+        broken = [
+            vertex for vertex in self.vertexes.values() if vertex.error and not vertex.name.startswith(_CACHE_IMPORT)
+        ]
+        message = self.message
+        named = [vertex for vertex in broken if vertex.error in message]
         own = [vertex for vertex in broken if "context canceled" not in vertex.error]
-        return next(iter(own or broken), None)
+        return next(iter(named or own or broken), None)
 
     @property
     def message(self) -> str:

@@ -14,16 +14,17 @@ import os
 import re
 import socket
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from buildorch.errors import RegistryError
 from buildorch.oci import ImageReference, is_digest
 from buildorch.presence.wanted import Held, Presence, Wanted, judge, unknown
-from buildorch.registry import ACCEPT, Repository
+from buildorch.registry import ACCEPT, PASSING, Repository, pause_s, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ AT_ONCE = 16
 """What costs is the way there and back; on this machine itself two would do, the registry is what they wait for."""
 TIMEOUT_S = 10.0
 """For one answer. After the first that does not come, nothing more is asked of that registry: one wait, not fifty."""
+PATIENCE_S = 3.0
+"""For all the pauses of one connection together, before a question is asked again that a registry failed at for the
+moment: to build again what is there would take longer, to wait for each of fifty images too."""
 MAX_HEAD = 64 * 1024
 _STATUS = re.compile(r"HTTP/1\.([01]) ([2-5]\d\d)\b")
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
@@ -74,7 +78,7 @@ def _answers(images: Sequence[Wanted], environ: Mapping[str, str], *, configs: b
         for image in images:
             reference = ImageReference.parse(image.reference)
             repository = repositories.setdefault(reference.name, Repository.of(reference, environ))
-            repository.timeout_s = TIMEOUT_S
+            repository.timeout_s, repository.patience_s = TIMEOUT_S, PATIENCE_S
             line = lines.setdefault(repository.host, _Line(repository.url))
             try:
                 held = _held(image, reference.tag or "latest", repository=repository, line=line, configs=configs)
@@ -161,6 +165,7 @@ class _Line:
         self._host = url.partition("://")[2]
         self._stream: socket.socket | None = None
         self._failure = ""
+        self._patience_s = PATIENCE_S
 
     def head(self, path: str, authorization: str) -> tuple[int, Mapping[str, str]]:
         """The answer's status, and its headers by their names in small letters.
@@ -168,7 +173,17 @@ class _Line:
         Raises:
             RegistryError: it does not come; what is asked afterwards is refused at once.
         """
-        tries = 1 if self._stream is None else 2  # a registry may close a connection that was kept too long
+        attempts = count()
+        while True:
+            status, headers = self._answered(path, authorization)
+            pause = pause_s(next(attempts), retry_after_s(headers.get("retry-after", "")))
+            if status not in PASSING or pause > self._patience_s:
+                return status, headers
+            self._patience_s -= pause
+            time.sleep(pause)
+
+    def _answered(self, path: str, authorization: str) -> tuple[int, Mapping[str, str]]:
+        tries = 2  # a connection may break, and a registry closes one that was kept too long
         while not self._failure:
             try:
                 return self._once(path, authorization)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
 import pytest
 
-from buildorch.buildx.failures import classify
+from buildorch.buildx.failures import TREATMENTS, classify, frozen
 from buildorch.buildx.progress import Progress
 from buildorch.errors import EXIT_BUILD_FAILED, EXIT_UNREACHABLE
 from buildorch.record import Failure, FailureKind
@@ -67,7 +68,162 @@ def test_a_builds_last_words_tell_what_kind_of_failure_it_is(text: str, kind: st
     failure = failed(text)
 
     assert failure.kind == kind
-    assert bool(failure.hint) == (kind != "other")
+    assert failure.hint
+
+
+RECORDED = json.loads((DATA / "failures.json").read_text())
+"""What builds said on BuildKit 0.25 and buildx 0.29 when each was made to fail in one way."""
+
+
+@pytest.mark.parametrize("seen", RECORDED, ids=[seen["case"] for seen in RECORDED])
+def test_every_way_to_fail_that_was_seen_has_its_kind(seen: dict[str, str | int]):
+    progress = Progress("app")
+    if seen["error"]:
+        vertex = {"digest": "sha256:a", "name": seen["vertex"], "error": seen["error"]}
+        progress.feed(json.dumps({"vertexes": [vertex]}).encode() + b"\n")
+    progress.feed(f"ERROR: {seen['said']}\n".encode())
+    progress.close()
+
+    failure = classify(progress, int(seen["exit"]))
+
+    treatment = TREATMENTS[FailureKind(seen["kind"])]
+    assert (failure.kind, failure.transient, failure.exit_code) == (
+        seen["kind"],
+        treatment.transient,
+        treatment.exit_code,
+    )
+    assert failure.hint
+    assert failure.message
+    assert "failed to solve" not in failure.message
+
+
+FOREIGN = [
+    "unexpected status from PUT request to http://h/v2/: 503 Service Unavailable",
+    "429 Too Many Requests",
+    "connection refused",
+    "no space left on device",
+    "inconsistent graph state",
+    "401 Unauthorized",
+    "code = Unavailable",
+    "did not complete successfully: exit code: 137",
+]
+
+
+@pytest.mark.parametrize("words", FOREIGN)
+@pytest.mark.parametrize("end", ["exit code: 1", "unable to find user nope: no matching entries in passwd file"])
+def test_a_failing_step_is_one_whatever_words_its_command_holds(words: str, end: str):
+    error = f'process "/bin/sh -c echo {words}" did not complete successfully: {end}'
+
+    failure = failed(f"ERROR: failed to build: failed to solve: {error}", vertex=error)
+
+    assert (failure.kind, failure.transient) == (FailureKind.STEP_FAILED, False)
+
+
+@pytest.mark.parametrize("words", FOREIGN)
+def test_a_failing_step_is_one_whatever_it_prints(words: str):
+    error = 'process "/bin/sh -c ./test" did not complete successfully: exit code: 1'
+    progress = Progress("app")
+    log = {"vertex": "sha256:a", "stream": 2, "data": base64.b64encode(f"ERROR: {words}\n".encode()).decode()}
+    progress.feed(json.dumps({"vertexes": [{"digest": "sha256:a", "name": "[2/2] RUN ./test"}]}).encode() + b"\n")
+    progress.feed(json.dumps({"logs": [log]}).encode() + b"\n")
+    progress.feed(json.dumps({"vertexes": [{"digest": "sha256:a", "error": error}]}).encode() + b"\n")
+    progress.feed(f"------\n > [2/2] RUN ./test:\nERROR: {words}\n------\n".encode())
+    progress.feed(f"ERROR: failed to build: failed to solve: {error}\n".encode())
+    progress.close()
+
+    failure = classify(progress, 1)
+
+    assert (failure.kind, failure.transient) == (FailureKind.STEP_FAILED, False)
+    assert failure.log == (f"ERROR: {words}",)
+
+
+@pytest.mark.parametrize("words", FOREIGN)
+def test_a_missing_file_is_one_whatever_it_is_called(words: str):
+    failure = failed(vertex=f'failed to calculate checksum of ref a::b: "/{words}": not found')
+
+    assert (failure.kind, failure.transient) == (FailureKind.INPUT_MISSING, False)
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        ("failed to mount /tmp/x: write /var/lib/docker/y: no space left on device", FailureKind.NO_SPACE),
+        ("rpc error: code = Unavailable desc = error reading from server: EOF", FailureKind.ENGINE_LOST),
+        ("context canceled", FailureKind.CANCELLED),
+    ],
+)
+def test_a_step_that_the_engine_could_not_carry_out_is_not_one_that_failed(end: str, kind: FailureKind):
+    assert failed(vertex=f'process "/bin/sh -c x" did not complete successfully: {end}').kind is kind
+
+
+@pytest.mark.parametrize("last", ["exit code: 1", ""])
+def test_an_import_of_cache_that_fails_is_not_what_the_build_failed_for(last: str):
+    error = f'process "/bin/sh -c x" did not complete successfully: {last}' if last else "dockerfile parse error"
+    progress = Progress("app")
+    cache = {
+        "digest": "sha256:a",
+        "name": "importing cache manifest from h/cache:1",
+        "error": "unexpected status from HEAD request to http://h/v2/: 503 Service Unavailable",
+    }
+    vertexes = [cache, {"digest": "sha256:b", "name": "[2/2] RUN x", "error": error}] if last else [cache]
+    progress.feed(json.dumps({"vertexes": vertexes}).encode() + b"\n")
+    progress.feed(f"ERROR: failed to build: failed to solve: {error}\n".encode())
+    progress.close()
+
+    failure = classify(progress, 1)
+
+    assert (failure.kind, failure.transient) == (FailureKind.STEP_FAILED if last else FailureKind.OTHER, False)
+
+
+def test_of_several_vertexes_that_failed_the_one_counts_that_buildx_names_last():
+    progress = Progress("app")
+    vertexes = [
+        {"digest": "sha256:a", "name": "[a 1/1] ADD http://h/x /", "error": "invalid response status 503"},
+        {"digest": "sha256:b", "name": "[b 1/1] ADD http://h/y /", "error": "invalid response status 404"},
+    ]
+    progress.feed(json.dumps({"vertexes": vertexes}).encode() + b"\n")
+    progress.feed(b"ERROR: failed to build: failed to solve: invalid response status 404\n")
+    progress.close()
+
+    assert classify(progress, 1).kind is FailureKind.NOT_FOUND
+
+
+def test_a_vertex_that_was_cancelled_does_not_hide_that_the_engine_went_away():
+    text = "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF"
+
+    assert failed(text, vertex="context canceled").kind is FailureKind.ENGINE_LOST
+    assert failed("ERROR: failed to solve: Canceled: context canceled", vertex="context canceled").kind == "cancelled"
+
+
+def test_buildkits_own_errors_are_internal_by_their_words_or_by_buildxs_exit_code():
+    assert failed("ERROR: failed to solve: Internal: something broke").kind is FailureKind.INTERNAL
+    assert failed("panic: runtime error: index out of range").kind is FailureKind.INTERNAL
+    assert failed("ERROR: whatever", exit_code=100).kind is FailureKind.INTERNAL
+    assert failed("ERROR: whatever", exit_code=1).kind is FailureKind.OTHER
+
+
+def test_a_frozen_engine_is_told_with_how_long_it_kept_quiet_and_exits_with_4():
+    failure = frozen(91.7)
+
+    assert (failure.kind, failure.exit_code, failure.transient) == (FailureKind.ENGINE_FROZEN, EXIT_UNREACHABLE, False)
+    assert "92 s" in failure.message
+    assert "docker version" in failure.hint
+
+
+def test_every_kind_has_a_treatment_with_a_next_step():
+    assert set(TREATMENTS) == set(FailureKind)
+    assert all(treatment.hint for treatment in TREATMENTS.values())
+
+
+def test_what_is_the_users_to_mend_is_never_tried_again():
+    transient = {kind for kind, treatment in TREATMENTS.items() if treatment.transient}
+
+    assert transient == {
+        FailureKind.RATE_LIMITED,
+        FailureKind.REGISTRY,
+        FailureKind.ENGINE_RACE,
+        FailureKind.CONTEXT_CHANGED,
+    }
 
 
 def test_the_engines_race_is_not_taken_for_a_missing_image_though_it_says_not_found():
@@ -118,7 +274,7 @@ def test_the_vertexs_own_error_counts_before_the_last_words():
         ("401 Unauthorized", False, EXIT_BUILD_FAILED),
         ("manifest unknown", False, EXIT_BUILD_FAILED),
         ("failed to read dockerfile", False, EXIT_BUILD_FAILED),
-        ("did not complete successfully: exit code: 1", False, EXIT_BUILD_FAILED),
+        ('process "x" did not complete successfully: exit code: 1', False, EXIT_BUILD_FAILED),
         ("anything else", False, EXIT_BUILD_FAILED),
     ],
 )
