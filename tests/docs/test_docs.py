@@ -23,6 +23,8 @@ from ruamel.yaml import YAML
 
 import buildorch
 from buildorch import errors, events, policy, record
+from buildorch.buildx.failures import TREATMENTS, classify
+from buildorch.buildx.progress import Progress
 from buildorch.cli.commands import app
 from buildorch.services import Attestations, Policy, Secret, Service, ServicesFile, Size, parse
 from buildorch.services.model import PLACEHOLDERS
@@ -237,8 +239,34 @@ def test_every_exit_code_is_documented_and_no_other():
     assert {int(code) for code in re.findall(r"\b\d+\b", readme)} == set(constants.values())
 
 
+def failure_rows() -> dict[str, list[str]]:
+    """A kind -> the other cells of its row; every kind has one row."""
+    lines = re.findall(r"^\| `(\w+)` \|(.*)\|$", (REFERENCE / "failure-kinds.md").read_text(), re.MULTILINE)
+    rows = {kind: [cell.strip() for cell in rest.split(" | ")] for kind, rest in lines}
+    assert len(rows) == len(lines)
+    return rows
+
+
 def test_every_failure_kind_is_documented_and_no_other():
-    assert set(table((REFERENCE / "failure-kinds.md").read_text())) == {str(kind) for kind in record.FailureKind}
+    assert set(failure_rows()) == {str(kind) for kind in record.FailureKind}
+
+
+@pytest.mark.parametrize("kind", list(record.FailureKind))
+def test_what_is_said_of_a_failure_kind_is_what_is_done(kind: record.FailureKind):
+    _, example, again, code, advice = failure_rows()[kind]
+    treatment = TREATMENTS[kind]
+
+    assert (again, int(code)) == ("yes" if treatment.transient else "no", treatment.exit_code)
+    assert advice
+    if treatment.patterns or kind in {"step_failed", "out_of_memory"}:
+        progress = Progress("app")
+        progress.feed(f"ERROR: {example.strip('`')}\n".encode())
+        assert kind in {classify(progress, 1).kind, record.FailureKind.CANCELLED}
+
+
+def test_the_failure_kinds_stand_nowhere_else():
+    listing = [page.name for page in PAGES if sum(f"| `{kind}` |" in page.read_text() for kind in TREATMENTS) > 2]
+    assert listing == ["failure-kinds.md"]
 
 
 MODELS: list[tuple[str, type[BaseModel]]] = [

@@ -24,7 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import h2.config
@@ -398,6 +398,10 @@ class FakeRegistry:
     """In place of every answer."""
     cut: bool = False
     """Whether bodies break off in the middle."""
+    first: list[int | Literal["cut", "reset", "spoilt"]] = field(default_factory=list)
+    """What becomes of the first requests, one each: a status, a body that breaks off or is another, or no answer."""
+    retry_after: str = ""
+    """What a status in `first` comes with."""
     token_answer: bytes = b'{"token": "secret"}'
     media_type: str = MANIFEST
     """The Content-Type of manifests."""
@@ -437,6 +441,21 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         super().setup()
         self.registry.connections += 1
         self.protocol_version = "HTTP/1.1" if self.registry.keeps else "HTTP/1.0"
+        self.fault: int | str = 0
+
+    def _fails_first(self) -> bool:
+        """Whether this request ends as one of the first ones do."""
+        self.fault = self.registry.first.pop(0) if self.registry.first else 0
+        if isinstance(self.fault, int) and self.fault:
+            self._answer(
+                self.fault, b"", **({"Retry_After": self.registry.retry_after} if self.registry.retry_after else {})
+            )
+        elif self.fault == "reset":
+            self.close_connection = True
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.rfile.close()
+            self.connection.close()
+        return self.fault not in {0, "cut", "spoilt"}
 
     def do_GET(self) -> None:
         registry, path = self.registry, self.path.partition("?")[0]
@@ -444,6 +463,8 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         registry.asked.append((self.path, authorization))
         registry.methods.append(self.command)
         time.sleep(registry.silent_s)
+        if self._fails_first():
+            return
         if registry.head_status and self.command == "HEAD":
             self._answer(registry.head_status, b"")
         elif registry.refuses and registry.refuses in path:
@@ -468,6 +489,8 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         )
         registry.asked.append((self.path, authorization))
         registry.methods.append(self.command)
+        if self._fails_first():
+            return
         if registry.status or not registry.allowed(authorization) or not registry.image:
             self._answer(registry.status or 401, b"", WWW_Authenticate=registry.challenge)
             return
@@ -498,7 +521,8 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body[: len(body) // 2] if self.registry.cut else body)
+            cut = self.registry.cut or self.fault == "cut"
+            self.wfile.write(body[: len(body) // 2] if cut else body[::-1] if self.fault == "spoilt" else body)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import pytest
 import zstandard
@@ -248,6 +249,28 @@ def test_an_image_is_read_from_a_registry(registry: FakeRegistry, *, index: bool
     assert facts.digest == image.digest
     assert facts.platforms["linux/amd64"].compressed_bytes == image.compressed_bytes
     assert facts.platforms["linux/amd64"].unpacked_bytes == image.unpacked_bytes
+
+
+@pytest.mark.parametrize("fault", ["cut", "spoilt", 503])
+def test_a_layer_that_breaks_off_or_is_another_is_fetched_and_measured_anew(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, fault: Literal["cut", "spoilt"] | int
+):
+    monkeypatch.setattr("buildorch.registry.PATIENCE_S", 60.0)
+    image = registry.image = make_image(layers=[NOISE])
+    source = RegistrySource(f"{registry.host}/team/app:v1")
+    blob = source.blob
+
+    def failing_once(digest: str) -> Iterator[bytes]:
+        if not registry.first and len(registry.asked) == 2:
+            registry.first = [fault]
+        return blob(digest)
+
+    monkeypatch.setattr(source, "blob", failing_once)
+
+    facts = measure(read_image(source, image.digest, LayerSizes({})))
+
+    assert facts.platforms["linux/amd64"].unpacked_bytes == image.unpacked_bytes
+    assert len(registry.asked) == 4, "manifest, config, and the layer twice"
 
 
 def test_a_registry_that_gives_other_bytes_is_refused(registry: FakeRegistry):

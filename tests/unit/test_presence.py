@@ -524,6 +524,36 @@ def test_a_registry_that_closes_its_connections_is_asked_over_new_ones(registry:
     assert registry.connections == 6
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_registry_that_fails_for_the_moment_is_asked_again(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, status: int
+):
+    monkeypatch.setattr("buildorch.presence.registries.PATIENCE_S", 3.0)
+    registry.first = [status, status]
+
+    assert in_registry(registry) == [Presence("present")]
+
+
+def test_a_connection_that_is_reset_is_made_again(registry: FakeRegistry):
+    registry.first = ["reset"]
+
+    assert in_registry(registry) == [Presence("present")]
+
+
+def test_the_patience_with_a_registry_is_one_for_all_its_images(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("buildorch.presence.registries.PATIENCE_S", 3.0)
+    pauses: list[float] = []
+    monkeypatch.setattr("buildorch.presence.registries.time.sleep", pauses.append)
+    registry.head_status = 503
+
+    found = in_registry(registry, *["v1"] * 50)
+
+    assert {one.state for one in found} == {"unknown"}
+    assert 0.5 < sum(pauses) <= 3.0
+
+
 def test_a_registry_that_keeps_quiet_is_waited_for_once(registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(registries, "TIMEOUT_S", 0.05)
     registry.silent_s = 0.3
@@ -539,7 +569,7 @@ def test_a_registry_that_keeps_quiet_is_waited_for_once(registry: FakeRegistry, 
 def test_a_registry_that_does_not_speak_http_leaves_it_open(answer: bytes):
     with socket.create_server(("127.0.0.1", 0)) as server:
         host = f"127.0.0.1:{server.getsockname()[1]}"
-        closing = in_thread(lambda: answer_once(server, answer))
+        closing = in_thread(lambda: answer_twice(server, answer))
 
         [found] = in_registries([of(make_image(), f"{host}/team/app:v1")], environ=os.environ)
 
@@ -553,7 +583,7 @@ def test_an_answer_that_breaks_off_is_none_though_the_digest_came():
     with socket.create_server(("127.0.0.1", 0)) as server:
         host = f"127.0.0.1:{server.getsockname()[1]}"
         answer = f"HTTP/1.1 200 OK\r\nDocker-Content-Digest: {image.digest}\r\n".encode()
-        closing = in_thread(lambda: answer_once(server, answer))
+        closing = in_thread(lambda: answer_twice(server, answer))
 
         [found] = in_registries([of(image, f"{host}/team/app:v1")], configs=False, environ=os.environ)
 
@@ -561,11 +591,13 @@ def test_an_answer_that_breaks_off_is_none_though_the_digest_came():
     assert found.state == "unknown"
 
 
-def answer_once(server: socket.socket, answer: bytes) -> None:
-    connection, _ = server.accept()
-    with connection:
-        connection.recv(65536)
-        connection.sendall(answer)
+def answer_twice(server: socket.socket, answer: bytes) -> None:
+    """On a connection each: what breaks is asked once more."""
+    for _ in range(2):
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(65536)
+            connection.sendall(answer)
 
 
 def in_thread(work: Callable[[], None]) -> Callable[[], None]:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fakes import MANIFEST, FakeRegistry, digest_of, make_image, running_registry
+from fakes import MANIFEST, FakeRegistry, Image, digest_of, make_image, running_registry
 
 from buildorch.errors import EXIT_UNREACHABLE, RegistryError
 from buildorch.oci import ImageReference
-from buildorch.registry import HUB, Repository, _credentials, _scheme
+from buildorch.registry import HUB, Repository, _credentials, _scheme, retry_after_s
 
 
 @pytest.fixture
@@ -210,6 +214,147 @@ def test_a_tag_that_is_refused_is_told(registry: FakeRegistry, status: int):
     with pytest.raises(RegistryError, match=f"gave {status} for /v2/team/app/manifests/v2"):
         repository(registry).put_manifest("v2", b"{}", media_type=MANIFEST)
     assert len(registry.asked) == 1
+
+
+@dataclass
+class Clock:
+    """Time that passes only while somebody waits; it stands in for `time` in the registry's module."""
+
+    now: float = 1000.0
+    pauses: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Waiting costs no time, and registries are waited for up to a minute."""
+    clock = Clock()
+    monkeypatch.setattr("buildorch.registry.time", clock)
+    monkeypatch.setattr("buildorch.registry.PATIENCE_S", 60.0)
+    monkeypatch.setattr("buildorch.registry.FIRST_PAUSE_S", 0.2)
+    return clock
+
+
+ASK: dict[str, Callable[[Repository, Image], object]] = {
+    "manifest by tag": lambda asking, _: asking.manifest("v1"),
+    "manifest by digest": lambda asking, image: asking.manifest(image.digest),
+    "document": lambda asking, image: asking.document(image.config_digest),
+    "digest": lambda asking, _: asking.digest("v1"),
+    "digest, verified": lambda asking, _: asking.digest("v1", verify=True),
+    "put": lambda asking, image: asking.put_manifest("v2", image.blobs[image.digest]),
+    "login": lambda asking, _: asking.login(f'Bearer realm="http://{asking.host}/token",service="fake"'),
+}
+
+
+@pytest.mark.parametrize("what", ASK)
+@pytest.mark.parametrize("fault", [408, 429, 500, 502, 503, 504, "reset"])
+def test_what_a_registry_fails_at_for_the_moment_is_asked_for_again(
+    registry: FakeRegistry, clock: Clock, what: str, fault: Any
+):
+    image = registry.image
+    assert image is not None
+    expected = ASK[what](repository(registry), image)
+    registry.asked.clear()
+    registry.first = [fault, fault, fault]
+
+    assert ASK[what](repository(registry), image) == expected
+    assert (len(registry.asked), len(clock.pauses)) == (4, 3)
+
+
+@pytest.mark.parametrize("what", ["manifest by digest", "document", "digest, verified"])
+@pytest.mark.parametrize("fault", ["cut", "spoilt"])
+def test_bytes_that_are_not_those_of_the_digest_are_fetched_again(
+    registry: FakeRegistry, clock: Clock, what: str, fault: Any
+):
+    image = registry.image
+    assert image is not None
+    registry.first = [fault]
+
+    ASK[what](repository(registry), image)
+
+    assert (len(registry.asked), len(clock.pauses)) == (2, 1)
+
+
+@pytest.mark.parametrize("what", ASK)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 416, 501, 507])
+def test_what_a_registry_refuses_is_asked_for_once(registry: FakeRegistry, clock: Clock, what: str, status: int):
+    image = registry.image
+    assert image is not None
+    registry.first = [status] * 9
+
+    with pytest.raises(RegistryError) as caught:
+        ASK[what](repository(registry), image)
+
+    assert not caught.value.transient
+    assert clock.pauses == []
+
+
+def test_the_pauses_grow_are_never_the_same_and_end_with_the_patience(registry: FakeRegistry, clock: Clock):
+    registry.status = 503
+
+    for _ in range(2):
+        with pytest.raises(RegistryError, match="gave 503"):
+            repository(registry).manifest("v1")
+
+    assert clock.pauses[0] <= 0.2
+    assert 2.5 <= clock.pauses[-1] <= 5.0
+    assert len(set(clock.pauses)) == len(clock.pauses) > 20
+    assert 50.0 < sum(clock.pauses) / 2 <= 60.0
+
+
+@pytest.mark.parametrize("header", ["7", "date"])
+def test_a_registry_that_says_when_is_not_asked_before(registry: FakeRegistry, clock: Clock, header: str):
+    registry.first = [429]
+    registry.retry_after = header if header == "7" else format_datetime(datetime.now(UTC) + timedelta(seconds=9))
+
+    repository(registry).manifest("v1")
+
+    [pause] = clock.pauses
+    assert 7.0 < pause < 10.0
+
+
+def test_a_registry_that_wants_to_be_left_alone_for_longer_than_anyone_waits_is_told_at_once(
+    registry: FakeRegistry, clock: Clock
+):
+    registry.first, registry.retry_after = [429], "3600"
+
+    with pytest.raises(RegistryError, match="gave 429") as caught:
+        repository(registry).manifest("v1")
+
+    assert (caught.value.after_s, clock.pauses) == (3600.0, [])
+
+
+@pytest.mark.parametrize("header", ["", "soon", "-5", "1e9", "Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 99 Dec 1999"])
+def test_a_retry_after_that_is_none_asks_for_nothing(header: str):
+    assert retry_after_s(header) == 0.0
+
+
+def test_a_blob_that_is_another_says_so_at_its_end(registry: FakeRegistry):
+    image = registry.image
+    assert image is not None
+    registry.first = ["spoilt"]
+
+    with pytest.raises(RegistryError, match=f"was asked for {image.config_digest} and sent sha256:") as caught:
+        b"".join(repository(registry).blob(image.config_digest))
+
+    assert caught.value.transient
+
+
+def test_a_registry_that_is_not_there_is_asked_once(clock: Clock):
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        nobody = Repository(f"127.0.0.1:{holder.getsockname()[1]}", "team/app", {})
+
+        with pytest.raises(RegistryError, match="does not answer"):
+            nobody.manifest("v1")
+
+    assert clock.pauses == []
 
 
 def test_a_registry_that_is_not_there_is_told():
