@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-PROOFS := $(addprefix tests/engine/test_,skip_proof.py contexts_cannot_lie.py dying_engine.py interrupts.py two_runs.py) \
-	$(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
+PROOFS := $(addprefix tests/engine/test_,skip_proof.py contexts_cannot_lie.py dying_engine.py interrupts.py two_runs.py \
+	registry_faults.py) $(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
 
 .PHONY: help
 help: ## Show this
