@@ -23,6 +23,7 @@ import anyio.to_thread
 from buildorch import runs
 from buildorch.buildx.deadlines import ANSWER_S
 from buildorch.buildx.solver import BuildxSolver
+from buildorch.doubting import DoubtingSolver
 from buildorch.errors import EXIT_BUG, EXIT_INTERRUPTED, BuildorchError, first_own
 from buildorch.events import Event, RunFinished, ServiceFinished, SolveFinished, now
 from buildorch.execute import Stop, execute
@@ -149,7 +150,8 @@ class _Building:
         self.settled = {name: anyio.Event() for name in solves}
         inputs = {name: one.inputs for name, one in run.decided.items()}
         is_frozen = partial(run.at_hand.engine.is_frozen, timeout_s=ANSWER_S)
-        watching = WatchingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen), run.at_hand.reread, inputs)
+        doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen))
+        watching = WatchingSolver(doubting, run.at_hand.reread, inputs)
         deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
         for event in await anyio.to_thread.run_sync(run.skip):
             await send.send(event)

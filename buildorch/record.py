@@ -31,6 +31,7 @@ class FailureKind(StrEnum):
     NOT_FOUND = "not_found"
     RATE_LIMITED = "rate_limited"
     REGISTRY = "registry"
+    DAMAGED = "damaged"
     ENGINE_LOST = "engine_lost"
     ENGINE_FROZEN = "engine_frozen"
     ENGINE_RACE = "engine_race"

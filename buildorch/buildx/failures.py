@@ -122,6 +122,13 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
             exit_code=EXIT_UNREACHABLE,
             hint="look at the engine: `docker version` must answer; restart it, and run the same command again",
         ),
+        # Not transient: containerd keeps what it downloaded, and meets it again without asking (seen with 28.5).
+        FailureKind.DAMAGED: Treatment(
+            patterns=(r"unexpected commit (?:digest|size)",),
+            exit_code=EXIT_UNREACHABLE,
+            hint="look at what stands between the engine and the registry; the engine keeps the damaged download for a "
+            "while, and tells the same until it has dropped it",
+        ),
         FailureKind.REGISTRY: Treatment(
             patterns=(
                 r"unexpected status(?: from \w+ request to \S+)?: 5\d\d",
@@ -137,7 +144,6 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
                 r"unexpected EOF",
                 r": EOF\s*$",
                 r"transport connection broken",
-                r"unexpected commit (?:digest|size)",
                 r"unable to decode token response",
                 r"Failed to connect to",
                 r"Could not resolve host",
@@ -246,14 +252,16 @@ def _kind(text: str) -> FailureKind | None:
 
 def _step_kind(why: str) -> FailureKind:
     """A step failed by itself, but where the engine had no room or memory for it, went away, or was told to stop."""
+    if _COMPILED[FailureKind.CANCELLED].search(why):
+        return FailureKind.CANCELLED  # a step that is stopped is killed, with 137
     if match := _EXIT_CODE.match(why):
         return FailureKind.OUT_OF_MEMORY if int(match[1]) == _KILLED else FailureKind.STEP_FAILED
-    outer = (FailureKind.NO_SPACE, FailureKind.ENGINE_LOST, FailureKind.CANCELLED)
+    outer = (FailureKind.NO_SPACE, FailureKind.ENGINE_LOST)
     return next((kind for kind in outer if _COMPILED[kind].search(why)), FailureKind.STEP_FAILED)
 
 
 def _fact(text: str, exit_code: int) -> str:
-    if (step := _STEP.match(text)) and (match := _EXIT_CODE.match(step["why"])):
+    if (step := _STEP.match(text)) and (match := _EXIT_CODE.fullmatch(step["why"].strip())):
         return f"the step exited with {match[1]}"
     first = (
         text.strip().splitlines()[0]

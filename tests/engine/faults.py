@@ -58,6 +58,7 @@ class Request:
         return next((kind for kind, pattern in _KINDS if re.search(pattern, path)), "other")
 
 
+TOKEN = Answer(200, {"Content-Type": "application/json"}, b'{"token": "secret"}')
 Spoil = Callable[["Handler"], None]
 
 
@@ -221,7 +222,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault := self.proxy.fault_for(request):
             fault.spoil(self)
         elif request.kind == "token":
-            self.give(Answer(200, {"Content-Type": "application/json"}, b'{"token": "secret"}'))
+            self.give(TOKEN)
         elif self.proxy.login and self.headers.get("Authorization") != "Bearer secret":
             realm = f'Bearer realm="http://{self.proxy.address}/token",service="faults",scope="repository:x:pull,push"'
             self.give(Answer(401, {"WWW-Authenticate": realm}, b""))
@@ -231,7 +232,9 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_PATCH = do_DELETE = any_method  # noqa: N815 - http.server's names
 
     def upstream(self) -> Answer:
-        """What the registry says to this request."""
+        """What the registry says to this request, or who gives tokens for it."""
+        if self.path.startswith("/token"):
+            return TOKEN
         connection = http.client.HTTPConnection(self.proxy.upstream, timeout=60)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}

@@ -150,6 +150,7 @@ def test_a_missing_file_is_one_whatever_it_is_called(words: str):
         ("failed to mount /tmp/x: write /var/lib/docker/y: no space left on device", FailureKind.NO_SPACE),
         ("rpc error: code = Unavailable desc = error reading from server: EOF", FailureKind.ENGINE_LOST),
         ("context canceled", FailureKind.CANCELLED),
+        ("exit code: 137: context canceled: context canceled", FailureKind.CANCELLED),
     ],
 )
 def test_a_step_that_the_engine_could_not_carry_out_is_not_one_that_failed(end: str, kind: FailureKind):
