@@ -228,22 +228,6 @@ def classify(progress: Progress, exit_code: int) -> Failure:
     )
 
 
-def frozen(silent_s: float) -> Failure:
-    """The failure of a build that was given up because its engine neither built nor answered.
-
-    Args:
-        silent_s: for how long nothing came, in seconds.
-    """
-    treatment = TREATMENTS[FailureKind.ENGINE_FROZEN]
-    return Failure(
-        kind=FailureKind.ENGINE_FROZEN,
-        message=f"the engine has not said anything for {silent_s:.0f} s, and does not answer",
-        hint=treatment.hint,
-        exit_code=treatment.exit_code,
-        transient=treatment.transient,
-    )
-
-
 def _kind(text: str) -> FailureKind | None:
     if step := _STEP.match(text):
         return _step_kind(step["why"])

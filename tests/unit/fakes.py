@@ -521,8 +521,12 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            cut = self.registry.cut or self.fault == "cut"
-            self.wfile.write(body[: len(body) // 2] if cut else body[::-1] if self.fault == "spoilt" else body)
+            middle = len(body) // 2
+            if self.registry.cut or self.fault == "cut":
+                body = body[:middle]
+            elif self.fault == "spoilt" and body:
+                body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
+            self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
