@@ -135,7 +135,7 @@ def lasting() -> Iterator[Case]:
         "push: POST upload": Fault(slow, method="POST", kind="upload"),
         "push: PUT upload": Fault(slow, method="PUT", kind="upload"),
         "push: PUT manifest": Fault(slow, method="PUT", kind="manifest"),
-        "pull: HEAD manifest": Fault(slow, method="HEAD", kind="manifest", client="buildkit", path="/base/"),
+        "pull: HEAD manifest": Fault(slow, method="HEAD", kind="manifest", path="/base/"),
         "pull: GET blob": Fault(slow, method="GET", kind="blob", client="buildkit"),
     }
     for (where, fault), (code, kind) in itertools.product(places.items(), codes.items()):
