@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from buildorch.errors import EXIT_UNREACHABLE
+from buildorch.buildx.failures import TREATMENTS
 from buildorch.record import Failure, FailureKind
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def overdue(phase: Phase, limits: Timeouts, *, phase_s: float, quiet_s: float) -
             kind=FailureKind.REGISTRY,
             message=f"the registry hangs: nothing moved for {quiet_s:.0f} s while {_WORDS[phase]}",
             hint="see whether the registry answers; trying again may help",
-            exit_code=EXIT_UNREACHABLE,
+            exit_code=TREATMENTS[FailureKind.REGISTRY].exit_code,
             transient=True,
         )
     return None
@@ -106,6 +106,6 @@ def frozen(silent_s: float) -> Failure:
     return Failure(
         kind=FailureKind.ENGINE_FROZEN,
         message=f"the engine is frozen: the build said nothing for {silent_s:.0f} s, and the engine does not answer",
-        hint="see why dockerd is stopped or stuck, restart it, and run the same command again",
-        exit_code=EXIT_UNREACHABLE,
+        hint=TREATMENTS[FailureKind.ENGINE_FROZEN].hint,
+        exit_code=TREATMENTS[FailureKind.ENGINE_FROZEN].exit_code,
     )
