@@ -33,7 +33,7 @@ RETRY_DELAY_S = 1.0
 RATE_LIMIT_DELAY_S = 5.0
 """A registry that limits says when it may be asked again, but BuildKit does not pass that on."""
 RACE_RETRIES = 2
-"""An engine's own race is tried once more as it was, and once without cache import, however few retries are wanted."""
+"""An engine's own race is tried once more as it was, and once without cache import, however many retries are wanted."""
 
 
 class Solver(Protocol):
@@ -228,8 +228,14 @@ class _Run:
 
 def _retries(solve: Solve, failure: Failure) -> int:
     """How often a transient failure is tried again."""
-    race = failure.kind is FailureKind.ENGINE_RACE and solve.spec.retries > 0
-    return max(solve.spec.retries, RACE_RETRIES) if race else solve.spec.retries
+    wanted = solve.spec.retries
+    match failure.kind:
+        case FailureKind.ENGINE_RACE:
+            return RACE_RETRIES if wanted else 0
+        case FailureKind.CONTEXT_CHANGED:
+            return min(wanted, 1)  # who writes into a context during two builds will do so during a third
+        case _:
+            return wanted
 
 
 def _delay_s(failure: Failure, attempt: int) -> float:

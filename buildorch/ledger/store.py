@@ -9,12 +9,14 @@ sequence number, not by a clock.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -59,8 +61,10 @@ class Ledger:
         """
         self.path = path
         self._turn = threading.Lock()
+        self._open = ExitStack()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._open.enter_context(held_open(path))
             ignore = path.parent / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("# made by buildorch\n*\n")
@@ -71,7 +75,7 @@ class Ledger:
                 schema.prepare(self._db)
                 self._migrate()
             except BaseException:
-                self._db.close()
+                self.close()
                 raise
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(
@@ -88,6 +92,7 @@ class Ledger:
     def close(self) -> None:
         """Close the file; nothing is lost if this never happens."""
         self._db.close()
+        self._open.close()
 
     def begin(self, run_id: str, *, project: str, started_at: str) -> None:
         """Note that a run begins; its exit code stays null until `finish`, for ever if it is killed."""
@@ -229,7 +234,7 @@ class Ledger:
 
     def snapshot(self, service: str) -> bytes | None:
         """What was kept of the inputs of a service's last image."""
-        rows = self._read("SELECT snapshot FROM snapshots WHERE service = ?", (service,))
+        rows = self._read(_intact("SELECT snapshot FROM snapshots WHERE service = ?", "snapshots"), (service,))
         return bytes(rows[0][0]) if rows and isinstance(rows[0][0], bytes) else None
 
     @property
@@ -239,7 +244,7 @@ class Ledger:
 
     def fact(self, key: str) -> str | None:
         """What was remembered under a key, such as the version of a program that has not changed since."""
-        rows = self._read("SELECT value FROM facts WHERE key = ?", (key,))
+        rows = self._read(_intact("SELECT value FROM facts WHERE key = ?", "facts"), (key,))
         return str(rows[0][0]) if rows else None
 
     def remember(self, key: str, value: str) -> None:
@@ -306,10 +311,28 @@ class Ledger:
             except ValueError:
                 raise LedgerError(
                     f"the ledger {self.path} holds a record of {service} that cannot be read (row {sequence})",
-                    hint="move the ledger away to start a new one",
+                    hint="`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest",
                 ) from None
             entries.append(Entry(int(str(sequence)), str(run_id), str(started_at), str(service), parsed))
         return entries
+
+
+@contextmanager
+def held_open(path: Path, *, alone: bool = False) -> Iterator[None]:
+    """Hold a ledger open, as many may at once; or alone, to put another file in its place.
+
+    SQLite would take the write-ahead log of the file that was there before for that of the new one.
+
+    Raises:
+        BlockingIOError: it is to be held alone, and others have it open.
+        OSError: the lock file beside the ledger cannot be written.
+    """
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write_ahead(db: sqlite3.Connection) -> None:
@@ -330,6 +353,11 @@ def _write_ahead(db: sqlite3.Connection) -> None:
             return
 
 
+def _intact(query: str, table: str) -> str:
+    """The query without rows that are not as they were written: what is kept to save time is done without."""
+    return f"{query} AND checksum IS {schema.ROW_SUMS[table]}"
+
+
 def _insert(run_id: str, service: str, record: ServiceRecord) -> Iterator[tuple[str, tuple[object, ...]]]:
     """The statements that add a record, and take away the note that it was to come."""
     yield (
@@ -347,7 +375,8 @@ class _LayerSizes(MutableMapping[str, int]):
         self._ledger = ledger
 
     def __getitem__(self, diff_id: str) -> int:
-        rows = self._ledger._read("SELECT unpacked_bytes FROM layers WHERE diff_id = ?", (diff_id,))  # noqa: SLF001
+        query = _intact("SELECT unpacked_bytes FROM layers WHERE diff_id = ?", "layers")
+        rows = self._ledger._read(query, (diff_id,))  # noqa: SLF001
         if not rows:
             raise KeyError(diff_id)
         return int(str(rows[0][0]))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildorch.errors import LedgerError
 from buildorch.ledger import schema
-from buildorch.ledger.store import BUSY_S, Ledger
+from buildorch.ledger.store import BUSY_S, Ledger, held_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,15 +87,19 @@ def repair(path: Path) -> Repaired:
     draft = path.with_name(f"{path.name}.repairing")
     kept = _unused(path)
     try:
-        with _opened(path) as db:
+        with held_open(path, alone=True):
+            with _opened(path) as db:
+                _remove(draft)
+                given_up = tuple(_copy(db, draft))
+                with _opened(draft) as new:
+                    found = _verified(new)
+                _empty_the_log(db)
+            os.link(path, kept)
+            draft.replace(path)
             _remove(draft)
-            given_up = tuple(_copy(db, draft))
-            with _opened(draft) as new:
-                found = _verified(new)
-            _empty_the_log(db)
-        os.link(path, kept)
-        draft.replace(path)
-        _sync(path.parent)
+            _sync(path.parent)
+    except BlockingIOError:
+        raise LedgerError(f"the ledger {path} is in use", hint="wait until no build runs, and repair it then") from None
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(
             f"the ledger {path} cannot be repaired: {error}", hint="see whether its disk is full; nothing was changed"
@@ -111,6 +115,9 @@ def lines(path: Path) -> Iterator[str]:
     """
     with _opened(path) as db:
         try:
+            damages = _verified(db).damages
+            if damages:
+                raise _damaged(path, str(damages[0]))
             for run in db.execute(f"SELECT {', '.join(_COLUMNS['runs'])} FROM runs ORDER BY sequence"):  # noqa: S608
                 yield json.dumps({"kind": "run", **dict(zip(_COLUMNS["runs"], run, strict=True))}, ensure_ascii=False)
                 records = "SELECT sequence, run_id, service, record FROM records WHERE run_id = ? ORDER BY sequence"
@@ -118,10 +125,14 @@ def lines(path: Path) -> Iterator[str]:
                     keys = {"kind": "record", "sequence": sequence, "run_id": run_id, "service": service}
                     yield json.dumps({**keys, "record": json.loads(text)}, ensure_ascii=False)
         except (sqlite3.Error, ValueError) as error:
-            raise LedgerError(
-                f"the ledger {path} cannot be read to its end: {error}",
-                hint="`buildorch ledger verify` finds what is damaged; with --repair it saves the rest",
-            ) from None
+            raise _damaged(path, str(error)) from None
+
+
+def _damaged(path: Path, what: str) -> LedgerError:
+    return LedgerError(
+        f"the ledger {path} is damaged: {what}",
+        hint="`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest",
+    )
 
 
 @contextmanager
@@ -202,7 +213,7 @@ def _sum(table: str) -> str:
 
 
 def _missing(db: sqlite3.Connection) -> Iterator[Damage]:
-    """Rows that are gone: the numbers of runs and records have no gaps, and the last record's is noted."""
+    """Rows that are gone: numbers have no gaps, the last record's is noted, and each record has its run."""
     for table in ("runs", "records"):
         try:
             there = [row[0] for row in db.execute(f"SELECT sequence FROM {table} ORDER BY sequence")]  # noqa: S608
@@ -211,6 +222,8 @@ def _missing(db: sqlite3.Connection) -> Iterator[Damage]:
             return  # told already
         last = max([*there[-1:], *(noted or ())], default=0)
         yield from (Damage(table, str(gone), "missing") for gone in sorted({*range(1, last + 1)} - {*there}))
+    lost = "SELECT DISTINCT run_id FROM records WHERE run_id NOT IN (SELECT run_id FROM runs) ORDER BY run_id"
+    yield from (Damage("runs", run_id, "missing, though it has records") for (run_id,) in db.execute(lost))
 
 
 def _count(db: sqlite3.Connection, table: str) -> int:
@@ -248,13 +261,11 @@ def _copy(db: sqlite3.Connection, draft: Path) -> Iterator[Damage]:
 
 def _empty_the_log(db: sqlite3.Connection) -> None:
     """Take in the write-ahead log: SQLite would take what is left of it for the new file's."""
-    busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise LedgerError("the ledger is in use", hint="wait until no build runs, and repair it then")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _remove(path: Path) -> None:
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm", f"{path.name}.lock"):
         path.with_name(name).unlink(missing_ok=True)
 
 

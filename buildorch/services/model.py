@@ -244,8 +244,8 @@ class Service(Frozen):
     """What BuildKit attests beside the image."""
     builder: Word | None = None
     """The buildx builder; default: the one in use."""
-    retries: Annotated[int, Field(ge=0, le=10)] = 1
-    """How often a transient failure is tried again; a failing step never is."""
+    retries: Annotated[int, Field(ge=0, le=10)] = 3
+    """How often a transient failure is tried again; a failing step never is, and changed files once at most."""
     timeout: Seconds | None = None
     """How long the build may take, with every attempt."""
     timeouts: Timeouts = Field(default_factory=Timeouts)

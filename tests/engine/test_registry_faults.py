@@ -47,6 +47,7 @@ from sandbox import Sandbox, remove_images
 from buildorch.buildx.failures import TREATMENTS
 from buildorch.record import FailureKind
 from buildorch.registry import ACCEPT
+from buildorch.services import Service
 
 pytestmark = pytest.mark.engine
 SOAK = bool(os.environ.get("BUILDORCH_SOAK"))
@@ -56,7 +57,7 @@ PASSING_DRAWN, LASTING_DRAWN, ASKED_DRAWN = (ALWAYS, ALWAYS, ALWAYS) if SOAK els
 AT_ONCE = 6
 """Services of one run."""
 LONGEST_S = 60.0
-RETRIES = 3
+RETRIES: int = Service.model_fields["retries"].default
 """A token that is not had, and the first look at a base, BuildKit does not ask for again itself."""
 OUTPUT = "type=image,push=true,store=false"
 """As `--push`, but the engine keeps no name: to take one away again costs it seconds."""

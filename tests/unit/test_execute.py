@@ -174,6 +174,14 @@ async def test_a_race_is_not_tried_again_where_no_retries_are_wanted():
     assert len(solver.started) == 1
 
 
+async def test_files_that_change_during_two_builds_are_not_waited_for():
+    changed = make_failure(FailureKind.CONTEXT_CHANGED, transient=True)
+
+    events = await run(make_plan({"app": []}, keys="retries: 5"), FakeSolver(outcomes={"app": [changed]}))
+
+    assert ends(events)["app"].attempts == 2
+
+
 async def test_a_registry_that_limits_is_left_alone_for_longer(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(execute_module, "RATE_LIMIT_DELAY_S", 0.04)
     limited = make_failure(FailureKind.RATE_LIMITED, transient=True)

@@ -83,6 +83,7 @@ def test_a_ledger_that_nobody_touched_is_as_it_was_written(path: Path):
         ("UPDATE runs SET exit_code = 0 WHERE run_id = 'killed'", "runs 5: not as"),
         ("UPDATE runs SET started_at = '2020-01-01T00:00:00Z' WHERE run_id = 'r0'", "runs 1: not as"),
         ("DELETE FROM runs WHERE run_id = 'r1'", "runs 2: missing"),
+        ("DELETE FROM runs WHERE sequence >= 4", "runs r3: missing, though it has records"),
         ("UPDATE layers SET unpacked_bytes = 1 WHERE unpacked_bytes = 1002", "layers sha256:"),
         ("UPDATE facts SET value = '0.29.2'", "facts buildx: not as"),
         ("UPDATE snapshots SET snapshot = x'00' WHERE service = 'app'", "snapshots app: not as"),
@@ -174,6 +175,42 @@ def test_a_repair_saves_all_that_is_as_it_was_written_and_keeps_the_damaged_file
         assert ledger.intend("next", {"app": make_record("cancelled")}) == {"app": "killed"}
         ledger.commit("next", "app", make_record())
     assert said(path) == []
+
+
+def test_what_is_kept_to_save_time_is_done_without_where_it_is_damaged(path: Path):
+    layer = make_digest("layer 1")
+    change(
+        path,
+        "UPDATE facts SET value = ''",
+        "UPDATE layers SET unpacked_bytes = 7",
+        "UPDATE snapshots SET snapshot = x''",
+    )
+
+    with Ledger(path) as ledger:
+        assert (ledger.fact("buildx"), ledger.layer_sizes.get(layer), ledger.snapshot("app")) == (None, None, None)
+        ledger.remember("buildx", "0.30.0")
+        assert ledger.fact("buildx") == "0.30.0"
+
+
+def test_a_ledger_that_somebody_has_open_is_not_repaired_and_stays_whole(path: Path):
+    change(path, "UPDATE records SET record = '{}' WHERE sequence = 3")
+
+    with Ledger(path) as ledger:
+        with pytest.raises(LedgerError, match="is in use"):
+            repair(path)
+        ledger.remember("buildx", "0.30.0")
+
+    assert repair(path).records == 7
+    with Ledger(path) as ledger:
+        assert ledger.fact("buildx") == "0.30.0"
+    assert said(path) == []
+
+
+def test_nothing_damaged_is_exported_as_if_it_were_not(path: Path):
+    change(path, "UPDATE records SET service = 'api' WHERE sequence = 3")
+
+    with pytest.raises(LedgerError, match="is damaged: records 3: not as it was written"):
+        list(lines(path))
 
 
 def test_two_repairs_keep_two_damaged_files(path: Path):
@@ -285,13 +322,13 @@ def test_the_command_says_what_is_damaged_and_exits_with_1_until_it_is_repaired(
 
 def test_the_command_gives_json_too(path: Path):
     file = f"--file={path.parent.parent / 'services.yaml'}"
+    assert len(run("export", file)[1].splitlines()) == 13
     change(path, "UPDATE facts SET value = ''")
 
     code, text = run("verify", "--format=json", file)
 
     assert code == 1
     assert json.loads(text)["damages"] == [{"table": "facts", "row": "buildx", "what": "not as it was written"}]
-    assert len(run("export", file)[1].splitlines()) == 13
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all" * 400])
