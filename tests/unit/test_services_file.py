@@ -127,7 +127,7 @@ def test_a_service_alone_on_its_line_has_every_default():
     app = file.merged("app")
 
     assert app.target == "final"
-    assert (app.tags, app.retries, app.context, app.size) == (("latest",), 1, None, None)
+    assert (app.tags, app.retries, app.context, app.size) == (("latest",), 3, None, None)
 
 
 def test_a_key_with_nothing_behind_its_colon_leaves_the_default_in_force():
