@@ -327,7 +327,7 @@ def test_a_secrets_value_is_in_the_build_and_nowhere_else(sandbox: Sandbox, proc
     assert done.returncode == 0, done.stderr
     reference = sandbox.record["services"]["app"]["reference"]
     assert sandbox.read_file(reference, "/sum").strip().decode() == hashlib.sha256(value.encode()).hexdigest()
-    written = b"".join(path.read_bytes() for path in (sandbox.root / ".buildorch").iterdir())
+    written = b"".join(path.read_bytes() for path in (sandbox.root / ".buildorch").rglob("*") if path.is_file())
     assert value.encode() not in written
     assert value not in done.stdout + done.stderr
 
