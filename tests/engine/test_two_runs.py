@@ -172,7 +172,10 @@ def one_round(
     assert [run.process.returncode for run in alive] == [0] * len(alive), [
         run.events_file.read_text()[-2000:] for run in alive
     ]
-    entries = entries_behind(sandbox, sequence)
+    written = entries_behind(sandbox, sequence)
+    left_open = {entry.run_id for entry in written if entry.record.status == "cancelled"}
+    assert left_open <= ({killed.run_id()} if killed else set()), "only a killed run leaves something open"
+    entries = [entry for entry in written if entry.record.status != "cancelled"]
     wanted = with_dependants(edited)
     for name in SERVICES:
         records = [entry.record for entry in entries if entry.service == name]
@@ -194,4 +197,4 @@ def one_round(
     tally.skipped += sum(entry.record.status == "skipped" for entry in entries)
     tally.waits += sum(bool(run.awaited()) for run in runs)
     tally.killed += killed is not None
-    return max(entry.sequence for entry in entries)
+    return max(entry.sequence for entry in written)
