@@ -62,9 +62,8 @@ class Leases:
         file = self._files.pop(service, None)
         if file is not None:
             try:
-                fcntl.flock(
-                    file, fcntl.LOCK_UN
-                )  # closing frees it too, unless a fork without exec has the file as well
+                # Closing frees it too, unless a fork without exec has the file as well.
+                fcntl.flock(file, fcntl.LOCK_UN)
             finally:
                 os.close(file)
 

@@ -78,6 +78,7 @@ class Ledger:
                 self.close()
                 raise
         except (OSError, sqlite3.Error) as error:
+            self._open.close()
             raise LedgerError(
                 f"the ledger {path} cannot be opened: {error}",
                 hint="make its folder writable; of a damaged file `buildorch ledger verify --repair` saves what it can",

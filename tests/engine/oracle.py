@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -132,47 +133,20 @@ def _fresh(links: Path, folder: Path) -> Path:
 
 
 def resolved(registry: str, repository: str, tag: str) -> str:
-    """The digest that a tag has in a registry."""
-    connection = http.client.HTTPConnection(registry, timeout=30)
-    try:
-        connection.request("HEAD", f"/v2/{repository}/manifests/{tag}", headers={"Accept": MANIFESTS})
-        answer = connection.getresponse()
-        assert answer.status == 200, f"{repository}:{tag}: {answer.status}"
-        return answer.headers["Docker-Content-Digest"]
-    finally:
-        connection.close()
+    """The digest that a tag has in a registry.
 
-
-def held(layout: Path, digest: str) -> dict[str, str]:
-    """What an image in an OCI layout holds, without times: its config's part, and each path with type, mode and contents."""
-    blob = layout / "blobs" / "sha256"
-    document = json.loads((blob / digest.removeprefix("sha256:")).read_text())
-    if "manifests" in document:
-        (one,) = [each for each in document["manifests"] if each["platform"]["os"] != "unknown"]
-        return held(layout, one["digest"])
-    config = json.loads((blob / document["config"]["digest"].removeprefix("sha256:")).read_text())
-    found = {"": json.dumps([config.get("config"), config["architecture"], config["os"]], sort_keys=True)}
-    for layer in document["layers"]:
-        _unpack(blob / layer["digest"].removeprefix("sha256:"), found)
-    return found
-
-
-def _unpack(file: Path, found: dict[str, str]) -> None:
-    with tarfile.open(file) as archive:
-        for member in archive:
-            folder, _, last = f"/{member.name.strip('/')}".rpartition("/")
-            if last.startswith(".wh."):
-                gone = f"{folder}/{last.removeprefix('.wh.')}"
-                for path in [path for path in found if path == gone or path.startswith(f"{gone}/")]:
-                    del found[path]
-                continue
-            if member.islnk():
-                # A second name of one file reads as a copy of it does. Which of them a layer has may be an older build's
-                # word: BuildKit's cache goes by the bytes.
-                found[f"{folder}/{last}"] = found[f"/{member.linkname.strip('/')}"]
-                continue
-            held_file = archive.extractfile(member) if member.isreg() else None
-            data = hashlib.sha256(held_file.read()).hexdigest() if held_file else member.linkname
-            capability = member.pax_headers.get("SCHILY.xattr.security.capability", "").encode().hex()
-            owner = f"{member.uid}:{member.gid}"
-            found[f"{folder}/{last}"] = f"{member.type!r} {member.mode:04o} {owner} {capability} {data}"
+    Asked again after a 500: docker-registry does not write a tag's file in one piece, and may read it half written
+    ("invalid checksum digest format").
+    """
+    for attempt in range(5):
+        connection = http.client.HTTPConnection(registry, timeout=30)
+        try:
+            connection.request("HEAD", f"/v2/{repository}/manifests/{tag}", headers={"Accept": MANIFESTS})
+            answer = connection.getresponse()
+            if answer.status == 200:
+                return answer.headers["Docker-Content-Digest"]
+            assert answer.status == 500, f"{repository}:{tag}: {answer.status}"
+        finally:
+            connection.close()
+        time.sleep(0.1 * 2**attempt)
+    raise AssertionError(f"{repository}:{tag}: 500 five times")
