@@ -150,3 +150,38 @@ def resolved(registry: str, repository: str, tag: str) -> str:
             connection.close()
         time.sleep(0.1 * 2**attempt)
     raise AssertionError(f"{repository}:{tag}: 500 five times")
+
+
+def held(layout: Path, digest: str) -> dict[str, str]:
+    """What an image in an OCI layout holds, without times: its config's part, and each path with type, mode and contents."""
+    blob = layout / "blobs" / "sha256"
+    document = json.loads((blob / digest.removeprefix("sha256:")).read_text())
+    if "manifests" in document:
+        (one,) = [each for each in document["manifests"] if each["platform"]["os"] != "unknown"]
+        return held(layout, one["digest"])
+    config = json.loads((blob / document["config"]["digest"].removeprefix("sha256:")).read_text())
+    found = {"": json.dumps([config.get("config"), config["architecture"], config["os"]], sort_keys=True)}
+    for layer in document["layers"]:
+        _unpack(blob / layer["digest"].removeprefix("sha256:"), found)
+    return found
+
+
+def _unpack(file: Path, found: dict[str, str]) -> None:
+    with tarfile.open(file) as archive:
+        for member in archive:
+            folder, _, last = f"/{member.name.strip('/')}".rpartition("/")
+            if last.startswith(".wh."):
+                gone = f"{folder}/{last.removeprefix('.wh.')}"
+                for path in [path for path in found if path == gone or path.startswith(f"{gone}/")]:
+                    del found[path]
+                continue
+            if member.islnk():
+                # A second name of one file reads as a copy of it does. Which of them a layer has may be an older build's
+                # word: BuildKit's cache goes by the bytes.
+                found[f"{folder}/{last}"] = found[f"/{member.linkname.strip('/')}"]
+                continue
+            held_file = archive.extractfile(member) if member.isreg() else None
+            data = hashlib.sha256(held_file.read()).hexdigest() if held_file else member.linkname
+            capability = member.pax_headers.get("SCHILY.xattr.security.capability", "").encode().hex()
+            owner = f"{member.uid}:{member.gid}"
+            found[f"{folder}/{last}"] = f"{member.type!r} {member.mode:04o} {owner} {capability} {data}"
