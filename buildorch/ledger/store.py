@@ -35,6 +35,10 @@ SPACE_BYTES = 16 * 1024 * 1024
 """Free space below which no build is begun: its record might have no place. A record is some tens of kB."""
 _BEGIN = """INSERT INTO runs (run_id, sequence, project, started_at)
 VALUES (?, (SELECT coalesce(max(sequence), 0) + 1 FROM runs), ?, ?)"""
+_IMAGES = f"""SELECT records.sequence, service, record, records.checksum IS {schema.RECORD_SUM}
+FROM records JOIN runs USING (run_id)
+WHERE records.sequence IN (SELECT max(sequence) FROM records WHERE digest IS NOT NULL GROUP BY service)"""  # noqa: S608
+DAMAGED_HINT = "`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest"
 BUILDS_THAT_TELL = 5
 """How many of a service's builds say how long the next may take."""
 
@@ -199,23 +203,12 @@ class Ledger:
         Raises:
             LedgerError: a record is not as it was written.
         """
-        last = "SELECT max(sequence) FROM records WHERE digest IS NOT NULL GROUP BY service"
-        damaged = self._read(
-            f"SELECT service, sequence FROM records WHERE sequence IN ({last}) "  # noqa: S608 - both are constants
-            f"AND checksum IS NOT {schema.RECORD_SUM}",
-            (),
-        )
-        for service, sequence in damaged:
-            raise LedgerError(
-                f"the ledger {self.path} is damaged: row {sequence}, a record of {service}, is not as it was written",
-                hint="`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest",
-            )
-        rows = self._entries(
-            "SELECT r.sequence, r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "  # noqa: S608
-            f"WHERE r.sequence IN ({last})",
-            (),
-        )
-        return {entry.service: entry.record for entry in rows}
+        images: dict[str, ServiceRecord] = {}
+        for sequence, service, record, intact in self._read(_IMAGES, ()):
+            if not intact:
+                raise damaged(self.path, f"row {sequence}, a record of {service}, is not as it was written")
+            images[str(service)] = self._record(record, service, sequence)
+        return images
 
     def durations(self, services: Iterable[str]) -> dict[str, float]:
         """Service -> the seconds its longest of the last few builds took, for those that were built before.
@@ -307,15 +300,26 @@ class Ledger:
     def _entries(self, statement: str, values: tuple[object, ...]) -> list[Entry]:
         entries = []
         for sequence, run_id, started_at, service, record in self._read(statement, values):
-            try:
-                parsed = service_record_from_json(str(record))
-            except ValueError:
-                raise LedgerError(
-                    f"the ledger {self.path} holds a record of {service} that cannot be read (row {sequence})",
-                    hint="`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest",
-                ) from None
+            parsed = self._record(record, service, sequence)
             entries.append(Entry(int(str(sequence)), str(run_id), str(started_at), str(service), parsed))
         return entries
+
+    def _record(self, text: object, service: object, sequence: object) -> ServiceRecord:
+        try:
+            return service_record_from_json(str(text))
+        except ValueError:
+            raise LedgerError(
+                f"the ledger {self.path} holds a record of {service} that cannot be read (row {sequence})",
+                hint=DAMAGED_HINT,
+            ) from None
+
+
+def damaged(path: Path, what: str) -> LedgerError:
+    """The error of a ledger that is not as it was written."""
+    return LedgerError(
+        f"the ledger {path} is damaged: {what}",
+        hint=DAMAGED_HINT,
+    )
 
 
 @contextmanager

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from buildorch.errors import LedgerError
 from buildorch.ledger import schema
-from buildorch.ledger.store import BUSY_S, Ledger, held_open
+from buildorch.ledger.store import BUSY_S, Ledger, damaged, held_open
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 _COLUMNS = {
@@ -117,7 +117,7 @@ def lines(path: Path) -> Iterator[str]:
         try:
             damages = _verified(db).damages
             if damages:
-                raise _damaged(path, str(damages[0]))
+                raise damaged(path, str(damages[0]))
             for run in db.execute(f"SELECT {', '.join(_COLUMNS['runs'])} FROM runs ORDER BY sequence"):  # noqa: S608
                 yield json.dumps({"kind": "run", **dict(zip(_COLUMNS["runs"], run, strict=True))}, ensure_ascii=False)
                 records = "SELECT sequence, run_id, service, record FROM records WHERE run_id = ? ORDER BY sequence"
@@ -125,19 +125,12 @@ def lines(path: Path) -> Iterator[str]:
                     keys = {"kind": "record", "sequence": sequence, "run_id": run_id, "service": service}
                     yield json.dumps({**keys, "record": json.loads(text)}, ensure_ascii=False)
         except (sqlite3.Error, ValueError) as error:
-            raise _damaged(path, str(error)) from None
-
-
-def _damaged(path: Path, what: str) -> LedgerError:
-    return LedgerError(
-        f"the ledger {path} is damaged: {what}",
-        hint="`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest",
-    )
+            raise damaged(path, str(error)) from None
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file of a ledger of this version, for reading: no other process writes meanwhile."""
+    """The file of a ledger of this version, for reading."""
     if not path.exists():
         raise LedgerError(
             f"there is no ledger at {path}", hint="build something first, or name the services file with -f"
@@ -161,7 +154,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 def _verified(db: sqlite3.Connection) -> Verified:
     damages = list(_structure(db))
     for table in _COLUMNS:
-        damages += _damaged_rows(db, table)
+        damages += _damaged_rows(table, _rows(db, table))
     damages += _missing(db)
     return Verified(_count(db, "runs"), _count(db, "records"), tuple(damages))
 
@@ -175,8 +168,8 @@ def _structure(db: sqlite3.Connection) -> Iterator[Damage]:
     yield from (Damage("file", "", what) for what in found if what != "ok")
 
 
-def _damaged_rows(db: sqlite3.Connection, table: str) -> Iterator[Damage]:
-    for row, intact in _rows(db, table):
+def _damaged_rows(table: str, rows: Iterable[tuple[tuple[Any, ...], bool]]) -> Iterator[Damage]:
+    for row, intact in rows:
         if not row:
             yield Damage(table, "", "some of it cannot be read")
         elif not intact:
@@ -242,21 +235,21 @@ def _copy(db: sqlite3.Connection, draft: Path) -> Iterator[Damage]:
         new.execute("BEGIN IMMEDIATE")
         for table, columns in _COLUMNS.items():
             insert = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
-            kept = [row for row, intact in _rows(db, table) if intact]
-            if table in {"runs", "records"}:  # numbered anew, so that there are no gaps
-                kept = [(number, *row[1:]) for number, row in enumerate(kept, 1)]
+            rows = list(_rows(db, table))
+            yield from _damaged_rows(table, rows)
+            kept = [row for row, intact in rows if intact]
             if table in {"records", "intents"}:
                 runs = {row[0] for row in new.execute("SELECT run_id FROM runs")}
                 yield from (Damage(table, str(row[0]), "its run is lost") for row in kept if row[1] not in runs)
                 kept = [row for row in kept if row[1] in runs]
+            if table in {"runs", "records"}:  # numbered anew, so that there are no gaps
+                kept = [(number, *row[1:]) for number, row in enumerate(kept, 1)]
             new.executemany(insert, kept)
             if table != "records":
                 new.execute(f"UPDATE {table} SET checksum = {_sum(table)}")  # noqa: S608
         schema.chain(new)
         new.execute("COMMIT")
         new.execute("PRAGMA journal_mode=DELETE")  # the whole of it in one file, which is what is renamed
-    for table in _COLUMNS:
-        yield from _damaged_rows(db, table)
 
 
 def _empty_the_log(db: sqlite3.Connection) -> None:

@@ -213,6 +213,19 @@ def test_nothing_damaged_is_exported_as_if_it_were_not(path: Path):
         list(lines(path))
 
 
+def test_records_whose_run_is_lost_are_given_up_by_their_own_numbers_and_leave_no_gap(path: Path):
+    change(path, "UPDATE runs SET project = 'other' WHERE run_id = 'r1'")
+
+    repaired = repair(path)
+
+    assert [str(one) for one in repaired.given_up] == [
+        "runs 2: not as it was written",
+        "records 3: its run is lost",
+        "records 4: its run is lost",
+    ]
+    assert said(path) == []
+
+
 def test_two_repairs_keep_two_damaged_files(path: Path):
     for _ in range(2):
         change(path, "UPDATE records SET record = '{}' WHERE sequence = 3")
