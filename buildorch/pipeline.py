@@ -142,9 +142,9 @@ class _Building:
 
     async def _build(self, send: ObjectSendStream[Event]) -> None:
         """Skip what can be skipped, and build the rest."""
-        run = self.run
-        expected_s = run.at_hand.ledger.durations(solve.name for solve in run.builds.solves)
-        builds = dataclasses.replace(run.builds, solves=by_urgency(run.builds.solves, expected_s))
+        run, builds = self.run, self.run.builds
+        expected_s = run.at_hand.ledger.durations(solve.name for solve in builds.solves)
+        builds = dataclasses.replace(builds, solves=by_urgency(builds.solves, expected_s))
         sizes = LayerSizes(run.at_hand.ledger.layer_sizes)
         solves = {solve.name: solve for solve in builds.solves}
         self.settled = {name: anyio.Event() for name in solves}

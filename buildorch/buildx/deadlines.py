@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from buildorch.buildx.failures import TREATMENTS
+from buildorch.buildx.failures import failure
 from buildorch.record import Failure, FailureKind
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ async def until_hopeless(
         now = anyio.current_time()
         if progress.phase != phase:
             phase, since = progress.phase, now
-        if failure := overdue(phase, limits, phase_s=now - since, quiet_s=now - heard.news_at):
-            return failure
+        if late := overdue(phase, limits, phase_s=now - since, quiet_s=now - heard.news_at):
+            return late
         if now - max(heard.said_at, asked_at) >= SILENCE_S:
             asked_at = now
             # Asked twice: one answer may be late.
@@ -82,7 +82,7 @@ async def until_hopeless(
 
 def overdue(phase: Phase, limits: Timeouts, *, phase_s: float, quiet_s: float) -> Failure | None:
     """Why a build must be ended that has been in a phase for so long, and told nothing new for so long."""
-    limit = {"resolve": limits.resolve, "build": limits.build, "push": limits.push}[phase]
+    limit: float | None = getattr(limits, phase)
     if limit is not None and phase_s >= limit:
         return Failure(
             kind=FailureKind.TIMED_OUT,
@@ -91,21 +91,12 @@ def overdue(phase: Phase, limits: Timeouts, *, phase_s: float, quiet_s: float) -
             transient=phase != "build",
         )
     if phase != "build" and quiet_s >= STALLED_S:
-        return Failure(
-            kind=FailureKind.REGISTRY,
-            message=f"the registry hangs: nothing moved for {quiet_s:.0f} s while {_WORDS[phase]}",
-            hint="see whether the registry answers; trying again may help",
-            exit_code=TREATMENTS[FailureKind.REGISTRY].exit_code,
-            transient=True,
-        )
+        message = f"the registry hangs: nothing moved for {quiet_s:.0f} s while {_WORDS[phase]}"
+        return failure(FailureKind.REGISTRY, message)
     return None
 
 
 def frozen(silent_s: float) -> Failure:
     """The failure of a build whose engine was silent for so long, and gives no answer."""
-    return Failure(
-        kind=FailureKind.ENGINE_FROZEN,
-        message=f"the engine is frozen: the build said nothing for {silent_s:.0f} s, and the engine does not answer",
-        hint=TREATMENTS[FailureKind.ENGINE_FROZEN].hint,
-        exit_code=TREATMENTS[FailureKind.ENGINE_FROZEN].exit_code,
-    )
+    message = f"the engine is frozen: the build said nothing for {silent_s:.0f} s, and the engine does not answer"
+    return failure(FailureKind.ENGINE_FROZEN, message)

@@ -9,6 +9,7 @@ are BuildKit 0.20 to 0.26 and buildx 0.17 to 0.29; what none of them matches is 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -205,6 +206,18 @@ _INTERNAL_EXIT = 100
 """What buildx exits with for gRPC's Internal (docker/buildx, cmd/buildx/main.go)."""
 
 
+def failure(kind: FailureKind, message: str) -> Failure:
+    """A failure that is treated as its kind is."""
+    treatment = TREATMENTS[kind]
+    return Failure(
+        kind=kind,
+        message=message,
+        hint=treatment.hint,
+        exit_code=treatment.exit_code,
+        transient=treatment.transient,
+    )
+
+
 def classify(progress: Progress, exit_code: int) -> Failure:
     """Why a build that exited with `exit_code` has no image."""
     vertex, text = progress.failed, progress.message
@@ -213,14 +226,9 @@ def classify(progress: Progress, exit_code: int) -> Failure:
     found = [kind for kind in (_kind(own), _kind(text)) if kind]
     # A vertex is cancelled for many a reason: what buildx says last tells it.
     kind = next((kind for kind in found if kind is not FailureKind.CANCELLED), found[0] if found else unknown)
-    treatment = TREATMENTS[kind]
     file, line = progress.excerpt or ("", None)
-    return Failure(
-        kind=kind,
-        message=_fact(own or text, exit_code),
-        hint=treatment.hint,
-        exit_code=treatment.exit_code,
-        transient=treatment.transient,
+    return dataclasses.replace(
+        failure(kind, _fact(own or text, exit_code)),
         stage=vertex.stage if vertex else "",
         step=vertex.name[:2000] if vertex else "",
         dockerfile=file,

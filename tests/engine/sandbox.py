@@ -86,6 +86,12 @@ class Sandbox:
         """The run record."""
         return json.loads((self.root / ".buildorch" / "run.json").read_text())
 
+    @property
+    def outcomes(self) -> dict[str, str]:
+        """Service -> its status in the last record, or the kind of its failure."""
+        services: dict[str, dict[str, Any]] = self.record["services"]
+        return {name: one["error"]["kind"] if one["error"] else one["status"] for name, one in services.items()}
+
     def read_file(self, reference: str, path: str) -> bytes:
         """A file of an image, without starting it."""
         container = docker("create", "--quiet", reference, "none").strip()

@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from private_engine import engine, exports, make_image, only_where_one_can_start, pids
@@ -81,12 +80,6 @@ def run_until_slow(project: Sandbox, environ: Mapping[str, str]) -> subprocess.P
     raise AssertionError(f"it ended before its slow steps ran: {running.communicate()}")
 
 
-def outcome(project: Sandbox) -> dict[str, str]:
-    """Service -> its status, or the kind of its failure."""
-    services: dict[str, dict[str, Any]] = project.record["services"]
-    return {name: one["error"]["kind"] if one["error"] else one["status"] for name, one in services.items()}
-
-
 def dies(
     project: Sandbox, environ: Mapping[str, str], kill: Callable[[], None], rng: random.Random, kind: str
 ) -> float:
@@ -106,7 +99,7 @@ def dies(
     assert took < LONGEST_S
     assert running.returncode == 4, told
     assert "Traceback" not in told
-    assert outcome(project) == {**dict.fromkeys(DONE, "built"), **dict.fromkeys(SLOW, kind)}
+    assert project.outcomes == {**dict.fromkeys(DONE, "built"), **dict.fromkeys(SLOW, kind)}
     return took
 
 
@@ -115,7 +108,7 @@ def builds_only_the_rest(project: Sandbox, environ: Mapping[str, str]) -> None:
         project.write(f"services/{name}/wait", "0")
     done = project.command("build-all", environ=environ)
     assert done.returncode == 0, done.stderr
-    assert outcome(project) == {**dict.fromkeys(DONE, "skipped"), **dict.fromkeys(SLOW, "built")}
+    assert project.outcomes == {**dict.fromkeys(DONE, "skipped"), **dict.fromkeys(SLOW, "built")}
     assert [name for name, one in project.record["services"].items() if LEFT_RUNNING in one["warnings"]] == [*SLOW]
 
 

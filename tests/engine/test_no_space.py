@@ -65,13 +65,6 @@ def restart(name: str) -> None:
     assert engine("up", name=name).returncode == 0
 
 
-def outcome(project: Sandbox) -> dict[str, str]:
-    return {
-        name: one["error"]["kind"] if one["error"] else one["status"]
-        for name, one in project.record["services"].items()
-    }
-
-
 def test_a_full_disk_fails_what_needs_it_and_once_there_is_space_the_rest_is_built(small_engine: str, tmp_path: Path):
     environ: Mapping[str, str] = exports(small_engine)
     (tmp_path / "project").mkdir()
@@ -84,7 +77,7 @@ def test_a_full_disk_fails_what_needs_it_and_once_there_is_space_the_rest_is_bui
     full = project.command("build-all", environ=environ)
 
     assert full.returncode == 1, full.stderr
-    assert outcome(project) == {"small": "built", "big": "no_space"}
+    assert project.outcomes == {"small": "built", "big": "no_space"}
     error = project.record["services"]["big"]["error"]
     assert "no space left on device" in " ".join([error["message"], *error["log"]])
     assert "docker buildx prune" in error["hint"]
@@ -97,7 +90,7 @@ def test_a_full_disk_fails_what_needs_it_and_once_there_is_space_the_rest_is_bui
     again = project.command("build-all", environ=environ)
 
     assert again.returncode == 0, again.stderr
-    assert outcome(project) == {"small": "skipped", "big": "built"}
+    assert project.outcomes == {"small": "skipped", "big": "built"}
 
 
 def commit_on(ledger: Ledger, committed: list[str]) -> None:
