@@ -99,7 +99,7 @@ class Inputs:
             now = before.again()
             paths = context.changed(before.state, now.state)
             if not paths and before.digest != now.digest:
-                paths = ("a file that was written twice at once",)
+                paths = before.differing(now)
             found.extend(f"{name}: {path}" if name else path for path in paths)
         # It was read before the contexts were: an edit in between is in their state already.
         dockerfile = self.solve.dockerfile

@@ -75,8 +75,8 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
         ),
         FailureKind.NO_SPACE: Treatment(
             patterns=(r"no space left on device", r"ENOSPC", r"disk quota exceeded", r"507 Insufficient Storage"),
-            hint="free the disk that the message names, the engine's with `docker buildx prune`; where that frees "
-            "nothing, restart the engine: it can hold on to what it had no space for",
+            hint="free the disk that the message names, the engine's with `docker buildx prune`; where that fails or "
+            "frees nothing, restart the engine: it can hold on to what it had no space for",
         ),
         FailureKind.RATE_LIMITED: Treatment(
             patterns=(r"429 Too Many Requests", r"toomanyrequests", r"rate limit", r"invalid response status 429"),

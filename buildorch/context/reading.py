@@ -72,6 +72,10 @@ class ContextListing:
             return tuple(row.content() for row in _read_rows(self._folder, found, known={}))
         return contents
 
+    def differing(self, other: ContextListing) -> tuple[str, ...]:
+        """The paths whose contents differ in another listing of it; the folder itself where none is known to."""
+        return tuple(sorted({one.path for one in {*self.contents()} ^ {*other.contents()}})) or (".",)
+
 
 def read(folder: Folder, cache: StatCache, *, used: tuple[str, ...] | None = None) -> ContextListing:
     """What a build reads of a folder.

@@ -47,6 +47,8 @@ _PASSING = {
     sqlite3.SQLITE_NOMEM,
 }
 """What says nothing against the file itself."""
+_FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""The second where a message of SQLite's quotes a damaged schema whose bytes are no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class StatCache:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = _opened(path)
-        except sqlite3.Error as error:
+        except _FAULTS as error:
             self._recover(error)
 
     def __enter__(self) -> Self:
@@ -138,11 +140,11 @@ class StatCache:
                 return []
             try:
                 return self._db.execute(statement, values).fetchall()
-            except sqlite3.Error as error:
+            except _FAULTS as error:
                 self._recover(error)
                 return []
 
-    def _recover(self, error: sqlite3.Error) -> None:
+    def _recover(self, error: sqlite3.Error | UnicodeDecodeError) -> None:
         """Start afresh, once, where the file itself is at fault."""
         if self._db is not None and _is_passing(error):
             return
@@ -152,7 +154,7 @@ class StatCache:
         if self._restarted or _is_passing(error):
             return
         self._restarted = True
-        with suppress(OSError, sqlite3.Error):
+        with suppress(OSError, *_FAULTS):
             _remove(self.path)
             self._db = _opened(self.path)
 
@@ -182,8 +184,8 @@ class _OtherVersion(sqlite3.DatabaseError):
     """The file is another version's."""
 
 
-def _is_passing(error: sqlite3.Error) -> bool:
-    if isinstance(error, _OtherVersion):
+def _is_passing(error: sqlite3.Error | UnicodeDecodeError) -> bool:
+    if isinstance(error, _OtherVersion | UnicodeDecodeError):
         return False
     code = getattr(error, "sqlite_errorcode", None)
     return code is None or code & 0xFF in _PASSING

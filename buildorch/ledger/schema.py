@@ -9,10 +9,10 @@ was changed, taken out or put between others is found. It is no seal: who may wr
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import sqlite3
 
-if TYPE_CHECKING:
-    import sqlite3
+FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement may raise: SQLite's message quotes a damaged schema, and the bytes of that may be no text."""
 
 RECORD_SUM = """row_sum(
     (SELECT checksum FROM records AS earlier WHERE earlier.sequence = records.sequence - 1),

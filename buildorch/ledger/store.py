@@ -81,7 +81,7 @@ class Ledger:
             except BaseException:
                 self.close()
                 raise
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, *schema.FAULTS) as error:
             self._open.close()
             raise LedgerError(
                 f"the ledger {path} cannot be opened: {error}",
@@ -284,7 +284,7 @@ class Ledger:
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
                     raise
-        except sqlite3.Error as error:
+        except schema.FAULTS as error:
             raise LedgerError(
                 f"the ledger {self.path} cannot be written: {error}",
                 hint="see whether its disk is full; what is in it stays readable",
@@ -294,7 +294,7 @@ class Ledger:
         try:
             with self._turn:
                 return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except schema.FAULTS as error:
             raise LedgerError(f"the ledger {self.path} cannot be read: {error}", hint="is the file damaged?") from None
 
     def _entries(self, statement: str, values: tuple[object, ...]) -> list[Entry]:

@@ -100,7 +100,7 @@ def repair(path: Path) -> Repaired:
             _sync(path.parent)
     except BlockingIOError:
         raise LedgerError(f"the ledger {path} is in use", hint="wait until no build runs, and repair it then") from None
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, *schema.FAULTS) as error:
         raise LedgerError(
             f"the ledger {path} cannot be repaired: {error}", hint="see whether its disk is full; nothing was changed"
         ) from None
@@ -124,7 +124,7 @@ def lines(path: Path) -> Iterator[str]:
                 for sequence, run_id, service, text in db.execute(records, (run[1],)):
                     keys = {"kind": "record", "sequence": sequence, "run_id": run_id, "service": service}
                     yield json.dumps({**keys, "record": json.loads(text)}, ensure_ascii=False)
-        except (sqlite3.Error, ValueError) as error:
+        except (*schema.FAULTS, ValueError) as error:
             raise damaged(path, str(error)) from None
 
 
@@ -145,7 +145,7 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
                     hint="an older one is taken on by the next build; a newer one needs the buildorch that wrote it",
                 )
             yield db
-    except sqlite3.DatabaseError as error:
+    except schema.FAULTS as error:
         raise LedgerError(
             f"{path} cannot be read as a ledger: {error}", hint="move it away: the next build starts a new one"
         ) from None
@@ -163,7 +163,7 @@ def _structure(db: sqlite3.Connection) -> Iterator[Damage]:
     """What SQLite itself finds."""
     try:
         found = [str(row[0]) for row in db.execute("PRAGMA integrity_check")]
-    except sqlite3.DatabaseError as error:
+    except schema.FAULTS as error:
         found = [str(error)]
     yield from (Damage("file", "", what) for what in found if what != "ok")
 
@@ -186,7 +186,7 @@ def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[tuple[Any, ...],
         for *row, intact in db.execute(f"{query} ORDER BY {key}"):
             yield tuple(row), bool(intact)
             last = row[0]
-    except sqlite3.DatabaseError:
+    except schema.FAULTS:
         yield (), False
     else:
         return
@@ -195,7 +195,7 @@ def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[tuple[Any, ...],
     for sequence in range(last + 1, last + _MOST_MISSING):
         try:
             found = db.execute(f"{query} WHERE {key} = ?", (sequence,)).fetchone()
-        except sqlite3.DatabaseError:
+        except schema.FAULTS:
             continue
         if found:
             yield tuple(found[:-1]), bool(found[-1])
@@ -211,7 +211,7 @@ def _missing(db: sqlite3.Connection) -> Iterator[Damage]:
         try:
             there = [row[0] for row in db.execute(f"SELECT sequence FROM {table} ORDER BY sequence")]  # noqa: S608
             noted = db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
-        except sqlite3.DatabaseError:
+        except schema.FAULTS:
             return  # told already
         last = max([*there[-1:], *(noted or ())], default=0)
         yield from (Damage(table, str(gone), "missing") for gone in sorted({*range(1, last + 1)} - {*there}))
@@ -222,7 +222,7 @@ def _missing(db: sqlite3.Connection) -> Iterator[Damage]:
 def _count(db: sqlite3.Connection, table: str) -> int:
     try:
         return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
-    except sqlite3.DatabaseError:
+    except schema.FAULTS:
         return 0
 
 

@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.engine, only_where_one_can_start]
 
 DISK_BYTES = 300_000_000
 """An engine without an image takes a tenth of it."""
+BALLAST = "ballast"
+"""A file that somebody removes to make some space."""
 
 
 @contextlib.contextmanager
@@ -50,6 +52,7 @@ def small_engine(tmp_path: Path) -> Iterator[str]:
     with small_disk(tmp_path, DISK_BYTES) as store:
         data(name).mkdir(parents=True)
         (data(name) / "docker").symlink_to(store)
+        (store / BALLAST).write_bytes(os.urandom(2_000_000))
         try:
             started = engine("up", name=name)
             assert started.returncode == 0, started.stderr
@@ -74,7 +77,8 @@ def test_a_full_disk_fails_what_needs_it_and_once_there_is_space_the_rest_is_bui
     project.write("services/big/data", os.urandom(DISK_BYTES))  # holes and zeros would take no space
     project.services("services: {small: , big: }\n")
 
-    full = project.command("build-all", environ=environ)
+    # One at a time: there is no more space for the small one while the big one fails.
+    full = project.command("build-all", "-j", "1", environ=environ)
 
     assert full.returncode == 1, full.stderr
     assert project.outcomes == {"small": "built", "big": "no_space"}
@@ -84,8 +88,10 @@ def test_a_full_disk_fails_what_needs_it_and_once_there_is_space_the_rest_is_bui
     assert project.record["services"]["big"]["attempts"] == 1
     assert "Traceback" not in full.stderr
 
-    docker("buildx", "prune", "--all", "--force", name=small_engine)
+    # Without a byte left dockerd can neither prune nor start.
+    (data(small_engine) / "docker" / BALLAST).unlink()
     restart(small_engine)
+    docker("buildx", "prune", "--all", "--force", name=small_engine)
     project.write("services/big/data", "little")
     again = project.command("build-all", environ=environ)
 
@@ -102,7 +108,7 @@ def commit_on(ledger: Ledger, committed: list[str]) -> None:
 
 def test_a_full_disk_takes_nothing_from_the_ledger_and_it_goes_on_once_there_is_space(tmp_path: Path):
     with small_disk(tmp_path, 8_000_000) as place:
-        (place / "ballast").write_bytes(os.urandom(2_000_000))
+        (place / BALLAST).write_bytes(os.urandom(2_000_000))
         committed: list[str] = []
         with Ledger(place / "ledger.db") as ledger:
             ledger.begin("r", project="shop", started_at="2026-01-31T12:00:00Z")
@@ -110,7 +116,7 @@ def test_a_full_disk_takes_nothing_from_the_ledger_and_it_goes_on_once_there_is_
                 commit_on(ledger, committed)
             assert len(committed) > 50
             assert sorted(ledger.images()) == sorted(committed), "what was committed is readable"
-            (place / "ballast").unlink()
+            (place / BALLAST).unlink()
             ledger.commit("r", "later", make_record(digest=make_digest("later")))
         found = verify(place / "ledger.db")
         assert (found.records, found.damages) == (len(committed) + 1, ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -109,6 +110,15 @@ def test_a_change_of_what_the_build_reads_is_seen(project: Project, edit: str):
 
     assert project.read().observed != before.observed
     assert before.changed() != ()
+
+
+def test_a_file_that_was_written_twice_in_one_tick_of_the_clock_is_named(project: Project):
+    first = project.read()
+    project.write(main_py="twice")
+    second = project.read()
+    unseen = dataclasses.replace(first.listings[""], state=second.listings[""].state)
+
+    assert dataclasses.replace(first, listings={"": unseen}).changed() == ("main.py",)
 
 
 def test_a_file_that_the_dockerfile_does_not_read_does_not_count(project: Project):

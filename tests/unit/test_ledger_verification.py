@@ -139,6 +139,19 @@ def is_damaged(path: Path) -> bool:
         return True
 
 
+def test_a_schema_that_is_no_text_is_told_as_any_other_damage(path: Path):
+    change(path, "PRAGMA journal_mode=DELETE")
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE records (", b"CREATE TABLE records \xe5"))
+
+    assert any("can't decode" in one for one in said(path)), said(path)
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        Ledger(path)
+    with pytest.raises(LedgerError):
+        repair(path)
+    with pytest.raises(LedgerError):
+        list(lines(path))
+
+
 def contents(path: Path) -> list[object]:
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         queries = ("SELECT * FROM runs", "SELECT * FROM records", "SELECT * FROM layers", "SELECT * FROM snapshots")

@@ -337,6 +337,17 @@ def another_table(path: Path) -> None:
     db.close()
 
 
+def no_text(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA journal_mode=DELETE")
+    db.close()
+    path.write_bytes(
+        path.read_bytes()
+        .replace(b"IF NOT EXISTS contexts (", b"IF NOT EXISTS contexts \xe5")
+        .replace(b"CREATE TABLE contexts (", b"CREATE TABLE contexts \xe5")
+    )
+
+
 def a_folder(path: Path) -> None:
     delete(path)
     path.mkdir()
@@ -349,6 +360,7 @@ HARM: dict[str, Callable[[Path], object]] = {
     "cut off": lambda path: path.write_bytes(path.read_bytes()[:5000]),
     "scribbled over": scribble,
     "flipped bits": flip_everywhere,
+    "a schema that is no text": no_text,
     "another version": another_version,
     "no table": another_table,
     "a folder": a_folder,
