@@ -8,14 +8,14 @@ A snapshot holds no secret: build arguments are in it as keyed hashes, instructi
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from buildorch.quantities import some_of
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -157,6 +157,8 @@ def _instructions(old: Snapshot, new: Snapshot) -> Iterator[Change]:
         return
     file = new.inputs.get("dockerfile", "").partition(" ")[0] or "Dockerfile"
     before, after = ([f"{one.name} {one.digest}" for one in snapshot.instructions] for snapshot in (old, new))
+    import difflib  # noqa: PLC0415 - only where a Dockerfile changed
+
     steps = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     found = False
     for tag, first, last, first_now, last_now in steps:

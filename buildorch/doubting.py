@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
@@ -20,6 +19,7 @@ from buildorch.buildx.failures import TREATMENTS
 from buildorch.errors import EngineError
 from buildorch.oci import ImageReference
 from buildorch.record import Failure, FailureKind
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,6 @@ A failed build is not an exception: it is a `buildorch.record.Failure` in the se
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
@@ -205,5 +204,7 @@ def first_own(errors: BaseExceptionGroup[BaseException]) -> BaseException:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A suggestion for a mistyped word, or an empty string where nothing is near."""
+    import difflib  # noqa: PLC0415 - only for those who mistype
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""

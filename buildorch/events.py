@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from buildorch.record import EngineFacts, Failure, Report, ServiceRecord, Solved, with_every_field_required
+from buildorch.values import dataclass
 
 
 def now() -> str:

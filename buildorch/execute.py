@@ -12,13 +12,14 @@ import dataclasses
 import random
 from collections import Counter
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
 from buildorch.events import Event, SolveFinished, SolveRetried, SolveStarted, now
 from buildorch.record import Failure, FailureKind, Solved
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -107,7 +108,7 @@ async def execute(
         group.cancel_scope.cancel()
 
 
-@dataclass
+@dataclass()
 class _Run:
     """One execution's state: which services are done, and how."""
 

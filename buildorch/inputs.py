@@ -14,7 +14,7 @@ import json
 import os
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from buildorch.changes import Instruction, Snapshot
 from buildorch.dockerfile.references import without_credentials
 from buildorch.fingerprint import Observed, keyed
 from buildorch.plan import Folder
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

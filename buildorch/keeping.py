@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,6 +21,7 @@ from buildorch.errors import EngineError
 from buildorch.oci import ImageIndex, is_index, load_json
 from buildorch.record import Failure, FailureKind, Solved
 from buildorch.retagging import retag
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,12 +8,12 @@ unpacked = the sum of the uncompressed layer tars. Neither is `docker image insp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buildorch.errors import MalformedDocument
 from buildorch.oci import Descriptor, ImageConfig, ImageManifest
 from buildorch.record import Layer, PlatformRecord
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ import dataclasses
 import shutil
 import tempfile
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ from buildorch.keeping import KeepingSolver
 from buildorch.preparing import BuildRequest, plan, preview
 from buildorch.record import Report, ServiceRecord, Solved
 from buildorch.schedule import by_urgency
+from buildorch.values import dataclass
 from buildorch.watching import WatchingSolver
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ async def building(
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass
+@dataclass()
 class _Building:
     """A run whose builds go on."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import graphlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from buildorch.errors import UnknownService, UsageError
 from buildorch.oci import Platform
 from buildorch.services import dependencies, image_name
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

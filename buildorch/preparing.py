@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +27,7 @@ from buildorch.meanwhile import Meanwhile
 from buildorch.plan import Output, Plan, Revision, Selection, Solve, resolve
 from buildorch.services import Override
 from buildorch.skipping import Decided, Past, decide_all, presences
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

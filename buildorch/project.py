@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +19,7 @@ from buildorch.errors import Problem, ServicesFileError, UnwritableRecord, Usage
 from buildorch.plan import Plan, Revision, Solve
 from buildorch.services.memory import Consulted, key_of, recall, remembered
 from buildorch.services.yaml_nodes import MAX_BYTES, decode
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

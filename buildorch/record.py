@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Literal
 
 from buildorch.errors import BuildFailed
+from buildorch.values import dataclass
 
 SCHEMA = "buildorch.run/1"
 Status = Literal["built", "skipped", "failed", "blocked", "cancelled"]

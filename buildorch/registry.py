@@ -26,7 +26,7 @@ import ssl
 import subprocess
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -35,6 +35,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from buildorch.errors import RegistryError
 from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference, is_digest, load_json
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

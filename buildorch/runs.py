@@ -12,7 +12,7 @@ import dataclasses
 import os
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from buildorch.report.outcome import exit_code
 from buildorch.retagging import retag
 from buildorch.settle import Images, settle
 from buildorch.skipping import is_proven, made_from, skipped
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -91,7 +92,7 @@ def _read(request: BuildRequest) -> Reading:
         return Reading(at_hand, at_hand.decide(request), record.absolute(), stack.pop_all())
 
 
-@dataclass
+@dataclass()
 class Run:
     """One run, and what it has recorded so far; threads may share it."""
 

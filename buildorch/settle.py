@@ -6,13 +6,13 @@ registry that holds the image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from buildorch.errors import EngineError
 from buildorch.policy import Subject, judge
 from buildorch.record import Budget, Failure, FailureKind, Finding, PlatformRecord, ServiceRecord, Status, Steps
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,6 @@ given, the engine or registries that hold the images, and the ledger.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from buildorch.fingerprint import Build, Skip
 from buildorch.presence.wanted import wanted
 from buildorch.record import Steps
 from buildorch.settle import judged
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -6,7 +6,7 @@ In: what a test wants. Out: values and a `FakeSolver`. Touches nothing.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from buildorch.measure import ImageFacts
 from buildorch.plan import Plan, Selection, resolve
 from buildorch.record import EngineFacts, Failure, FailureKind, Layer, PlatformRecord, ServiceRecord, Solved, Steps
 from buildorch.services import parse
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,7 +99,7 @@ def make_engine_facts() -> EngineFacts:
     )
 
 
-@dataclass
+@dataclass()
 class FakeSolver:
     """A `buildorch.execute.Solver` that builds nothing: every solve takes `seconds` and ends as it is told.
 

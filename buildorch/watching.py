@@ -11,13 +11,14 @@ they were before is the one that was sent.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
 from buildorch.quantities import some_of
 from buildorch.record import Failure, FailureKind
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

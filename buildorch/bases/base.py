@@ -5,8 +5,9 @@ In: nothing. Out: frozen values. Touches nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from buildorch.values import dataclass
 
 LOCK_FILE = "buildorch.lock"
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +19,7 @@ from buildorch.bases.base import LOCK_FILE
 from buildorch.bases.names import canonical
 from buildorch.errors import MalformedDocument, UsageError
 from buildorch.oci import parse_digest
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

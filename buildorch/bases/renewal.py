@@ -5,11 +5,11 @@ In: the lock, the images the Dockerfiles name, what registries say. Out: a `Rene
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buildorch.bases.base import Base
 from buildorch.bases.lockfile import Entry, Lock
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -12,11 +12,11 @@ import json
 import os
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildorch.errors import BuilderNotFound, BuildxMissing, EngineUnreachable
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

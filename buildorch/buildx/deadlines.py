@@ -10,13 +10,14 @@ does. While bases are resolved or images pushed, bytes move: a time in which non
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 import anyio
 
 from buildorch.buildx.failures import failure
 from buildorch.record import Failure, FailureKind
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

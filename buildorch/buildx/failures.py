@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from buildorch.errors import EXIT_BUILD_FAILED, EXIT_UNREACHABLE
 from buildorch.record import Failure, FailureKind
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,12 +16,13 @@ import io
 import json
 import re
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from buildorch.events import Event, StepFinished, StepLogged, StepProgress, StepStarted, StepWarned
 from buildorch.record import Steps
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,7 +11,7 @@ import os
 import shutil
 import signal
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from buildorch.buildx.progress import Progress
 from buildorch.context import aliases
 from buildorch.errors import EXIT_UNREACHABLE, first_own
 from buildorch.record import Failure, FailureKind, Solved
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -7,7 +7,6 @@ its mirrors, registries, and the lock file.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from buildorch.errors import (
     UsageError,
     did_you_mean,
 )
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

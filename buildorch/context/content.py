@@ -14,7 +14,7 @@ import hashlib
 import os
 import stat
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass  # made for every file: what it costs to make one counts for more
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from buildorch.context.folder_state import Seen, seen_of

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import marshal
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
+
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     import os

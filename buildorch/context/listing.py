@@ -11,11 +11,11 @@ import os
 import posixpath
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from buildorch.context.folder_state import Entry, Seen, State, pack, seen_of
 from buildorch.context.ignore import IgnoreRules, Verdicts, parse_rules
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from buildorch.context import content
@@ -26,6 +26,7 @@ from buildorch.context.content import Content, Row
 from buildorch.context.ignore import MATCHER
 from buildorch.context.listing import ignore_file, walk
 from buildorch.context.stat_cache import Known, StatCache
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from buildorch.context.folder_state import State

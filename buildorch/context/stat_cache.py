@@ -14,11 +14,11 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from buildorch.context.folder_state import decode_paths, encode_paths
 from buildorch.context.ignore import Verdicts
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,11 @@ Sources: BuildKit's `instructions/parse.go`, `instructions/commands_runmount.go`
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buildorch.dockerfile import references
 from buildorch.dockerfile.syntax import heredoc_name
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,11 +10,12 @@ last of a name; a named context stands for a stage of its name and for an image 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from buildorch.dockerfile import commands, references, syntax, variables
 from buildorch.dockerfile.syntax import Statement, Syntax
 from buildorch.dockerfile.variables import Variables
+from buildorch.values import dataclass
 
 
 @dataclass(slots=True)

@@ -10,12 +10,12 @@ The rules are those of BuildKit's `dockerfile2llb/convert.go` and its neighbours
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from buildorch.dockerfile import syntax
 from buildorch.dockerfile.graph import Found, graph, walk
 from buildorch.dockerfile.syntax import Instruction, Syntax
+from buildorch.values import dataclass
 
 _SBOM_CONTEXT = "BUILDKIT_SBOM_SCAN_CONTEXT"
 _NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})

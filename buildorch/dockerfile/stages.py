@@ -8,7 +8,8 @@ This is the view for the policy: every stage counts, and what cannot be expanded
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from buildorch.values import dataclass
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<braced>[A-Za-z_]\w*)(?::?-(?P<default>[^}]*))?\}|(?P<plain>[A-Za-z_]\w*))")
 

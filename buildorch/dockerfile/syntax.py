@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from e2b_dockerfile_utils import DockerfileInstruction

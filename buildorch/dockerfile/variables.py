@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
+
+from buildorch.values import dataclass
 
 _SPECIAL = re.compile(r"[$'\"\\`]")
 _BRACE = re.compile(r"\$\{")

@@ -13,7 +13,6 @@ import json
 import os
 import socket
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote, urlencode, urlsplit
@@ -21,6 +20,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from buildorch.errors import EngineError, EngineUnreachable, MalformedDocument
 from buildorch.oci import load_json
 from buildorch.record import EngineFacts
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -16,13 +16,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from buildorch.engine.grpc import BrokenCall, Channel, RefusedCall, fields, text_field
 from buildorch.errors import EngineUnreachable, MalformedDocument
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -11,11 +11,11 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from buildorch.errors import MalformedDocument
 from buildorch.oci import ImageConfig, load_json
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,13 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from buildorch.errors import LedgerError
 from buildorch.ledger import schema
 from buildorch.record import ServiceRecord, service_record_from_json, to_plain
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from buildorch.record import Report

@@ -10,12 +10,12 @@ import json
 import os
 import sqlite3
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from buildorch.errors import LedgerError
 from buildorch.ledger import schema
 from buildorch.ledger.store import BUSY_S, Ledger, damaged, held_open
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -5,8 +5,9 @@ In: nothing. Out: `Subject`. Touches nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,8 +5,9 @@ In: a record, and what a store says it holds. Out: `Presence`. Touches nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from buildorch.record import ServiceRecord

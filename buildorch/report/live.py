@@ -6,7 +6,7 @@ In: events. Out: a picture on stderr. Touches: the terminal, through rich, which
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Self
 
 from buildorch.events import (
@@ -24,6 +24,7 @@ from buildorch.events import (
 from buildorch.quantities import human_bytes, human_seconds
 from buildorch.report.plain import outcome
 from buildorch.report.text import printable
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,9 +5,9 @@ In: text. Out: `Override`. Touches nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
 from buildorch.errors import UsageError
+from buildorch.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

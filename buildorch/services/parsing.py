@@ -9,7 +9,6 @@ from __future__ import annotations
 import fnmatch
 import graphlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -19,6 +18,7 @@ from buildorch.services.interpolation import InterpolationError, interpolate
 from buildorch.services.model import Service, ServicesFile
 from buildorch.services.naming import dependencies, image_name
 from buildorch.services.yaml_nodes import Node, compose
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,10 +9,11 @@ is null. The model decides what a text means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from buildorch.errors import Problem, ServicesFileError
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
