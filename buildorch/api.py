@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-    from buildorch.plan import Output, Plan
+    from buildorch.plan import Output, Plan, Publish
     from buildorch.record import Report
 
 
@@ -35,6 +35,7 @@ def build(
     force: bool = False,
     frozen: bool = False,
     fail_fast: bool = False,
+    publish: Publish = "each",
     wait: bool = True,
     overrides: Iterable[str] = (),
     record: str | os.PathLike[str] | None = None,
@@ -53,6 +54,7 @@ def build(
         force: whether what did not change is built too.
         frozen: whether base images come from buildorch.lock alone.
         fail_fast: whether the first failure cancels the rest.
+        publish: when pushed images get their names: `each` once it is there and keeps its policy, or `all-or-none`.
         wait: whether a service that another run builds is waited for; else nothing is built.
         overrides: `SERVICE.KEY=VALUE`, over the services file.
         record: where the run record goes; `.buildorch/run.json` beside the services file by default.
@@ -75,6 +77,7 @@ def build(
         force=force,
         frozen=frozen,
         fail_fast=fail_fast,
+        publish=publish,
         wait=wait,
         overrides=tuple(overrides),
         record=Path(record) if record is not None else None,

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from buildorch.plan import Solve
     from buildorch.record import Solved
 
+ANSWER_S = 3.0
+"""How long the registry may stay silent, in seconds."""
 PATIENCE_S = 3.0
-"""How long the registry is asked, in seconds."""
+"""For how long it is asked again where it fails for the moment, in seconds."""
 _MISSING = re.compile(r"(?P<reference>[^\s\"]+@sha256:[0-9a-f]{64}): not found")
 
 
@@ -68,7 +70,7 @@ def _is_there(reference: str) -> bool:
 
     image = ImageReference.parse(reference)
     repository = Repository.of(image)
-    repository.timeout_s = repository.patience_s = PATIENCE_S
+    repository.timeout_s, repository.patience_s = ANSWER_S, PATIENCE_S
     try:
         return repository.digest(image.digest) == image.digest
     except EngineError:

@@ -46,6 +46,8 @@ class KeepingSolver:
     engine: Engine
     deployed: Mapping[str, ServiceRecord]
     """Service -> its last image, where a build may give the same one under another digest."""
+    staged: frozenset[str] = frozenset()
+    """Services whose builds have not moved their names, so that there is nothing to move back."""
 
     async def solve(
         self, solve: Solve, bases: Mapping[str, Solved], events: ObjectSendStream[Event]
@@ -83,7 +85,8 @@ class KeepingSolver:
         try:
             if self._manifests(solve, made.digest) != {one.manifest_digest for one in last.platforms.values()}:
                 return made
-            retag(solve, str(last.digest), solve.references, engine=self.engine)
+            if solve.name not in self.staged:
+                retag(solve, str(last.digest), solve.references, engine=self.engine)
         except EngineError as error:
             return Failure(
                 kind=FailureKind.OTHER,

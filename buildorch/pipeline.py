@@ -151,7 +151,7 @@ class _Building:
         self.settled = {name: anyio.Event() for name in solves}
         inputs = {name: one.inputs for name, one in run.decided.items()}
         is_frozen = partial(run.at_hand.engine.is_frozen, timeout_s=ANSWER_S)
-        doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen))
+        doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen, run.staged))
         watching = WatchingSolver(doubting, run.at_hand.reread, inputs)
         deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
         for event in await anyio.to_thread.run_sync(run.skip):
@@ -161,7 +161,7 @@ class _Building:
         async with (
             execute(
                 builds,
-                KeepingSolver(watching, run.at_hand.engine, deployed),
+                KeepingSolver(watching, run.at_hand.engine, deployed, run.staged),
                 jobs=run.jobs,
                 fail_fast=self.fail_fast,
                 stop=self.stop,
@@ -174,6 +174,9 @@ class _Building:
                 await send.send(told)
                 if isinstance(told, SolveFinished):
                     group.start_soon(self._settle, solves[told.service], told, watching.inputs, sizes, send)
+        with anyio.CancelScope(shield=True):
+            for event in await anyio.to_thread.run_sync(run.publish):
+                await send.send(event)
 
     async def _settle(
         self,
@@ -193,7 +196,8 @@ class _Building:
                 event = await anyio.to_thread.run_sync(lambda: self.run.settle(solve, finished, inputs, sizes=sizes))
             finally:
                 self.settled[solve.name].set()
-        await send.send(event)
+        if event:
+            await send.send(event)
 
     def _close(self, cut_off: int | None) -> Report:
         return self.run.close(interrupted=self.stop.exit_code or cut_off)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from buildorch.errors import UnknownService, UsageError
 from buildorch.oci import Platform
-from buildorch.services import dependencies, image_name
+from buildorch.services import STAGING_TAG, dependencies, image_name
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from buildorch.services import Service, ServicesFile
 
 Output = Literal["load", "push"]
+Publish = Literal["each", "all-or-none"]
 _REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/")
 _CONTEXT_SCHEME = re.compile(r"(docker-image|oci-layout|target|https?|git|ssh)://|git@")
 _NOT_IN_A_TAG = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -119,6 +120,22 @@ class Solve:
             return "registry"
         loaded = (one for one in outputs if one.startswith(("type=docker", "type=image")) and "dest=" not in one)
         return "engine" if any(loaded) else "nowhere"
+
+    @property
+    def is_only_pushed(self) -> bool:
+        """Whether its image goes to a registry and nowhere else, under names that no output has of its own."""
+        if not self.spec.outputs:
+            return self.output == "push"
+        fields = [output.split(",") for output in self.spec.outputs]
+        return all(
+            ("type=registry" in one or "push=true" in one) and not any(field.startswith("name=") for field in one)
+            for one in fields
+        )
+
+    @property
+    def staging(self) -> str:
+        """The name its image is pushed under before it gets its own."""
+        return f"{self.references[0].rpartition(':')[0]}:{STAGING_TAG}"
 
     @property
     def depends_on(self) -> tuple[str, ...]:

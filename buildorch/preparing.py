@@ -24,7 +24,7 @@ from buildorch.fingerprint import Environment, keyed
 from buildorch.ledger import FILE_NAME as LEDGER_FILE
 from buildorch.ledger import Ledger
 from buildorch.meanwhile import Meanwhile
-from buildorch.plan import Output, Plan, Revision, Selection, Solve, resolve
+from buildorch.plan import Output, Plan, Publish, Revision, Selection, Solve, resolve
 from buildorch.services import Override
 from buildorch.skipping import Decided, Past, decide_all, presences
 from buildorch.values import dataclass
@@ -62,6 +62,8 @@ class BuildRequest:
     """`SERVICE.KEY=VALUE`, as --set takes them."""
     record: Path | None = None
     """Where the run record goes; .buildorch/run.json beside the services file by default."""
+    publish: Publish = "each"
+    """When pushed images get their names: `each` once it is there and keeps its policy, or `all-or-none`."""
     wait: bool = True
     """Whether a service that another run builds is waited for; else nothing is built."""
 

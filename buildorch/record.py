@@ -21,6 +21,10 @@ Status = Literal["built", "skipped", "failed", "blocked", "cancelled"]
 Severity = Literal["error", "warning"]
 
 
+NOT_MOVED = "its names were not moved: "
+"""What the warning of an image begins with that was pushed and did not get its names."""
+
+
 class FailureKind(StrEnum):
     """Why a service has no image. The values stand in records and do not change."""
 
@@ -41,6 +45,7 @@ class FailureKind(StrEnum):
     CANCELLED = "cancelled"
     TIMED_OUT = "timed_out"
     UNMEASURED = "unmeasured"
+    UNPUBLISHED = "unpublished"
     CONTEXT_CHANGED = "context_changed"
     INTERNAL = "internal"
     OTHER = "other"
@@ -157,7 +162,7 @@ class ServiceRecord:
     reference: str
     """The image's first name, `name:tag`."""
     references: tuple[str, ...] = ()
-    """Every name it got."""
+    """Every name it got; none where the image was pushed, and something spoke against moving its names."""
     digest: str | None = None
     """What the reference resolves to and a deploy pins: the index's digest, or the only manifest's."""
     index_digest: str | None = None
@@ -184,6 +189,11 @@ class ServiceRecord:
     budget: Budget | None = None
     findings: tuple[Finding, ...] = ()
     error: Failure | None = None
+
+    @property
+    def withheld(self) -> str:
+        """Why a pushed image does not have its names; empty where it has."""
+        return next((text.removeprefix(NOT_MOVED) for text in self.warnings if text.startswith(NOT_MOVED)), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

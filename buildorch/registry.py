@@ -57,6 +57,7 @@ _HINTS = {
     403: "log in with `docker login`",
     429: "it has had too many requests: log in with `docker login`, or try again later",
 }
+_ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -108,6 +109,20 @@ class Repository:
             RegistryError: as for `manifest`; that it is something else is known, and told, at its end.
         """
         return self._checked(self._get(f"/v2/{self.name}/blobs/{digest}", accept="*/*"), digest)
+
+    def require_blob(self, digest: str) -> None:
+        """See that the repository has a blob.
+
+        Raises:
+            RegistryError: the registry cannot be reached, refuses, or does not have it.
+        """
+
+        def ask() -> None:
+            with ExitStack() as opened:
+                # The address a blob is sent to is often good for a GET alone. It has been found by then.
+                self._answered(f"/v2/{self.name}/blobs/{digest}", opened, accept="*/*", method="HEAD", follow=False)
+
+        self._retried(ask)
 
     def digest(self, tag: str, *, verify: bool = False) -> str:
         """The digest that a tag names now: of an index, or of the manifest of an image of one platform.
@@ -207,10 +222,11 @@ class Repository:
         accept: str,
         method: Literal["GET", "HEAD", "PUT"] = "GET",
         body: tuple[bytes, str] | None = None,
+        follow: bool = True,
     ) -> http.client.HTTPResponse:
         """The head of the registry's answer, behind login and redirects; `opened` closes what it came over.
 
-        `body` is what is sent, and its media type.
+        `body` is what is sent, and its media type; without `follow` a redirect is an answer.
         """
         url = self.url + path
         data, media_type = body or (None, "")
@@ -223,7 +239,9 @@ class Repository:
             headers = {**headers, "Authorization": self._authorization}
             response = _request(url, headers, opened, method=method, body=data, timeout_s=self.timeout_s)
         redirects = 0
-        while body is None and response.status in {301, 302, 303, 307, 308} and redirects < 5:
+        if not follow and response.status in _ELSEWHERE:
+            return response
+        while body is None and response.status in _ELSEWHERE and redirects < 5:
             redirects += 1
             url = _moved(url, response.getheader("Location") or "")
             # Blob stores refuse a second kind of authorization: the address itself holds it.

@@ -1,9 +1,9 @@
 """One run's records: what is skipped, what was built, and the report at its end. No event loop is needed for it.
 
 In: a `BuildRequest`. Out: a `Run`, whose methods give events and the `Report`. Touches: what `buildorch.preparing`
-touches, the leases of what is built, the ledger and the run record; tags, where a skipped image lacks one.
+touches, the leases of what is built, the ledger and the run record; tags, where a pushed or a skipped image lacks one.
 
-A run in which nothing has to be built is `begin`, `skip` and `close`.
+A run in which nothing has to be built is `begin`, `skip`, `publish` and `close`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from buildorch import preparing, project
-from buildorch.errors import Busy, EngineError, UsageError
+from buildorch.errors import Busy, UsageError
 from buildorch.events import RunStarted, ServiceFinished, SolveFinished, StepWarned, now
 from buildorch.fingerprint import Build, Skip
+from buildorch.quantities import some_of
 from buildorch.record import Failure, FailureKind, GitFacts, Report, ServiceRecord
 from buildorch.report.outcome import exit_code
-from buildorch.retagging import retag
 from buildorch.settle import Images, settle
 from buildorch.skipping import is_proven, made_from, skipped
 from buildorch.values import dataclass
@@ -62,6 +62,7 @@ def opened(request: BuildRequest) -> Iterator[Run]:
         raise UsageError(f"{request.jobs} builds at once are not possible", hint="give -j 1 or more")
     run = Run(request, _read(request), begun)
     try:
+        run.require_publishable()
         if run.builds.solves:
             run.at_hand.ledger.require_space()
             if (awaited := run.take_leases()) and not request.wait:
@@ -109,6 +110,8 @@ class Run:
     """Who builds one of these services now; nothing may be built before that is over."""
     leases: Leases | None = None
     """None where nothing is to be built."""
+    held: dict[str, bytes | None] = field(default_factory=dict)
+    """Service that waits for all others, where all or none are published -> the snapshot for its record."""
 
     @property
     def at_hand(self) -> AtHand:
@@ -135,6 +138,33 @@ class Run:
         """What is not skipped."""
         solves = (one for one in self.solves if isinstance(self.decided[one.name].decision, Build))
         return dataclasses.replace(self.at_hand.planned.plan, solves=tuple(solves))
+
+    @property
+    def staged(self) -> frozenset[str]:
+        """The services whose images are pushed first, and get their names when they are known to be good.
+
+        None on the graphdriver store: what BuildKit calls an image's digest there is nothing a registry knows.
+        """
+        if self.at_hand.facts.store == "graphdriver":
+            return frozenset()
+        return frozenset(solve.name for solve in self.solves if solve.is_only_pushed)
+
+    def require_publishable(self) -> None:
+        """See that all can be held back, where all or none are to be published.
+
+        Raises:
+            UsageError: a service's names move with its build.
+        """
+        if self.request.publish == "each":
+            return
+        staged = self.staged
+        others = tuple(one.name for one in self.solves if one.destination != "nowhere" and one.name not in staged)
+        if not others:
+            return
+        hint = "add --push; a service with `outputs` of its own must have none but type=registry, without a name"
+        if self.at_hand.facts.store == "graphdriver":
+            hint = "let the engine use the containerd image store: https://docs.docker.com/engine/storage/containerd/"
+        raise UsageError(f"all or none can be published only of what is pushed: not {some_of(others)}", hint=hint)
 
     def take_leases(self) -> LeaseAwaited | None:
         """Hold the leases of all that is to be built; what was read before another run let go of one is read again.
@@ -209,7 +239,10 @@ class Run:
         for name, one in self.decided.items():
             if isinstance(one.decision, Skip):
                 record = skipped(one, one.decision.record)
-                found[name] = self._named(one, record)
+                if one.untagged and self._waits_for_all(name):
+                    self._hold(name, record)
+                else:
+                    found[name] = self._named(one, record)
         if found:
             self.at_hand.ledger.commit_all(self.run_id, found)
             self.records |= found
@@ -219,20 +252,62 @@ class Run:
         """The record of a skipped service whose image has all its names now; a failure where that cannot be."""
         if not one.untagged or record.digest is None:
             return record
-        try:
-            retag(one.inputs.solve, record.digest, one.untagged, engine=self.at_hand.engine)
-        except EngineError as error:
-            message = f"its image did not change, but could not be named {', '.join(one.untagged)}: {error}"
-            failure = Failure(
-                kind=FailureKind.OTHER, message=message, hint=error.hint or "run it again", exit_code=error.exit_code
-            )
-            return dataclasses.replace(record, status="failed", error=failure)
-        return record
+        from buildorch import publishing  # noqa: PLC0415 - a name that lacks is rare
+
+        solve = one.inputs.solve
+        if solve.name in self.staged and (against := publishing.objection(record)):
+            return publishing.withhold(record, against, names=_others(solve, one.untagged))
+        return publishing.publish(solve, record, engine=self.at_hand.engine, names=one.untagged)
+
+    def _waits_for_all(self, name: str) -> bool:
+        return self.request.publish == "all-or-none" and name in self.staged
+
+    def _hold(self, name: str, record: ServiceRecord, snapshot: bytes | None = None) -> None:
+        """Keep a record back until `publish`: what it says of names is not known before."""
+        self.records[name] = record
+        self.held[name] = snapshot
+
+    def publish(self) -> list[ServiceFinished]:
+        """Move the names of everything that was held back, or none where something speaks against it; commit it."""
+        if not self.held:
+            return []
+        from buildorch import publishing  # noqa: PLC0415 - for runs that publish all or none
+
+        solves = {solve.name: solve for solve in self.solves if solve.name in self.held}
+        if not publishing.objections(self.records, [solve.name for solve in self.solves]):
+            self.records |= publishing.checked({name: self.records[name] for name in solves})
+        if against := publishing.objections(self.records, [solve.name for solve in self.solves]):
+            return self._withhold(against)
+        self.records |= publishing.publish_all(solves, self.records, engine=self.at_hand.engine)
+        return self._commit_held()
+
+    def _withhold(self, why: str) -> list[ServiceFinished]:
+        """Commit everything that was held back, without its names."""
+        from buildorch import publishing  # noqa: PLC0415 - for runs that publish all or none
+
+        for solve in self.solves:
+            if solve.name in self.held:
+                names = _others(solve, self.decided[solve.name].untagged) if self._is_skipped(solve.name) else ()
+                self.records[solve.name] = publishing.withhold(self.records[solve.name], why, names=names)
+        return self._commit_held()
+
+    def _commit_held(self) -> list[ServiceFinished]:
+        held, self.held = self.held, {}
+        for name, snapshot in held.items():
+            self._commit(name, self.records[name], snapshot=snapshot)
+        return [ServiceFinished(at=now(), service=name, record=self.records[name]) for name in held]
+
+    def _is_skipped(self, name: str) -> bool:
+        return isinstance(self.decided[name].decision, Skip)
 
     def settle(
         self, solve: Solve, finished: SolveFinished, built_from: Inputs, *, sizes: LayerSizes
-    ) -> ServiceFinished:
-        """Measure what a solve left, judge it and commit its record; those it builds on come first."""
+    ) -> ServiceFinished | None:
+        """Measure what a solve left, judge it, give it its names and commit its record; those it builds on come first.
+
+        Returns:
+            None where its names wait for all others, and its record with them.
+        """
         at_hand = self.at_hand
         images = Images(at_hand.engine, at_hand.facts.store, sizes)
         record = settle(solve, finished, images, reason=self.decided[solve.name].reason)
@@ -246,8 +321,23 @@ class Run:
             # BuildKit does not name what a build was held to.
             bases={**built_from.observed.bases, **record.bases} if record.digest else {},
         )
-        self._commit(solve.name, record, snapshot=built_from.snapshot(made).to_bytes() if record.digest else None)
+        snapshot = built_from.snapshot(made).to_bytes() if record.digest else None
+        if record.digest and self._waits_for_all(solve.name):
+            self._hold(solve.name, record, snapshot)
+            return None
+        if record.digest and solve.name in self.staged:
+            record = self._published(solve, record)
+        self._commit(solve.name, record, snapshot=snapshot)
         return ServiceFinished(at=now(), service=solve.name, record=record)
+
+    def _published(self, solve: Solve, record: ServiceRecord) -> ServiceRecord:
+        """The record of a built image with the names it has now."""
+        from buildorch import publishing  # noqa: PLC0415 - for those who push
+
+        if against := publishing.objection(record):
+            return publishing.withhold(record, against)
+        [checked] = publishing.checked({solve.name: record}).values()
+        return publishing.publish(solve, checked, engine=self.at_hand.engine) if not checked.error else checked
 
     def close(self, *, interrupted: int | None = None) -> Report:
         """Write the run record and the ledger's last word.
@@ -255,6 +345,8 @@ class Run:
         Args:
             interrupted: the exit code of a run that did not come to its end; services without a record are cancelled.
         """
+        if self.held:
+            self._withhold("the run ended before all were built")
         for solve in self.solves:
             if solve.name not in self.records:
                 reason = self.decided[solve.name].reason
@@ -287,6 +379,11 @@ class Run:
         if self.leases:
             self.leases.release_all()
         self.reading.opened.close()
+
+
+def _others(solve: Solve, names: tuple[str, ...]) -> tuple[str, ...]:
+    """A service's names but for these."""
+    return tuple(reference for reference in solve.references if reference not in names)
 
 
 def _unfinished(solve: Solve, message: str, *, reason: str) -> ServiceRecord:

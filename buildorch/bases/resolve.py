@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 AT_ONCE = 16
 ANSWER_S = 3.0
-"""How long a registry may stay silent, or fail for the moment, in seconds: where several may have an image, each gets a
-chance."""
+"""How long a registry may stay silent, in seconds: where several may have an image, each gets a chance."""
+PATIENCE_S = 3.0
+"""For how long a registry that fails for the moment is asked again, in seconds."""
 DEADLINE_S = 5.0
 """How long a build waits for all of its base images together, in seconds."""
 
@@ -133,7 +134,7 @@ def repositories(image: ImageReference, mirrors: Sequence[str], environ: Mapping
     hosts = [(host.strip("/"), scheme) for scheme, _, host in (url.rpartition("://") for url in mirrors)]
     places = [*(() if image.registry else hosts), (own.host, "")]
     return [
-        Repository(host, own.name, environ, scheme=scheme, timeout_s=ANSWER_S, patience_s=ANSWER_S)
+        Repository(host, own.name, environ, scheme=scheme, timeout_s=ANSWER_S, patience_s=PATIENCE_S)
         for host, scheme in places
     ]
 

@@ -42,7 +42,7 @@ def environment(solve: Solve) -> dict[str, str]:
 
 
 def arguments(
-    solve: Solve, *, metadata_file: Path, aliases: Mapping[Path, Path], bases: Mapping[str, str]
+    solve: Solve, *, metadata_file: Path, aliases: Mapping[Path, Path], bases: Mapping[str, str], staged: bool = False
 ) -> list[str]:
     """Everything behind `docker buildx`.
 
@@ -51,19 +51,24 @@ def arguments(
         metadata_file: where buildx writes what came out.
         aliases: folder -> the path it is handed over under (facts: BuildKit mirrors a folder by its path's last part).
         bases: named context -> the reference of the service's image that it stands for.
+        staged: whether it is pushed under its staging name alone, and nothing of it stays in the engine.
     """
-    return ["build", *_flags(solve, metadata_file, aliases, bases), "--", _folder(solve.context, aliases)]
+    return [
+        "build",
+        *_flags(solve, metadata_file, aliases, bases, staged=staged),
+        "--",
+        _folder(solve.context, aliases),
+    ]
 
 
-def _flags(solve: Solve, metadata_file: Path, aliases: Mapping[Path, Path], bases: Mapping[str, str]) -> Iterator[str]:
+def _flags(
+    solve: Solve, metadata_file: Path, aliases: Mapping[Path, Path], bases: Mapping[str, str], *, staged: bool
+) -> Iterator[str]:
     spec = solve.spec
     yield "--progress=rawjson"
     yield f"--metadata-file={metadata_file}"
     yield f"--file={_dockerfile(solve, aliases)}"
-    yield from (f"--tag={reference}" for reference in solve.references)
-    yield from (f"--output={output}" for output in spec.outputs)
-    if not spec.outputs:
-        yield f"--{solve.output}"
+    yield from _destination(solve, staged=staged)
     if solve.builder:
         yield f"--builder={solve.builder}"
     if solve.platforms:
@@ -98,6 +103,13 @@ def _flags(solve: Solve, metadata_file: Path, aliases: Mapping[Path, Path], base
     if spec.attestations.sbom:
         yield "--sbom=true"
     yield from spec.buildx
+
+
+def _destination(solve: Solve, *, staged: bool) -> Iterator[str]:
+    yield from (f"--tag={reference}" for reference in ((solve.staging,) if staged else solve.references))
+    yield from (f"--output={output}" for output in solve.spec.outputs)
+    if not solve.spec.outputs:
+        yield "--output=type=image,push=true,store=false" if staged else f"--{solve.output}"
 
 
 def _dockerfile(solve: Solve, aliases: Mapping[Path, Path]) -> str:

@@ -182,6 +182,10 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
             exit_code=EXIT_UNREACHABLE,
             hint="run it again; the build itself is cached",
         ),
+        FailureKind.UNPUBLISHED: Treatment(
+            exit_code=EXIT_UNREACHABLE,
+            hint="run it again: it is named then, and not built",
+        ),
         FailureKind.CONTEXT_CHANGED: Treatment(
             transient=True,
             hint="leave the files alone while they are built, or let .dockerignore leave them out",

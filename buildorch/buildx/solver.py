@@ -53,6 +53,8 @@ class BuildxSolver:
     """An existing temporary folder of the run's own, for aliases and metadata files."""
     is_frozen: Callable[[], bool] = lambda: False
     """Whether the engine takes a question and gives no answer."""
+    staged: frozenset[str] = frozenset()
+    """Services that are pushed under their staging names alone."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     async def solve(
@@ -69,7 +71,8 @@ class BuildxSolver:
         metadata_file = self.folder / f"{solve.name}.metadata.json"
         metadata_file.unlink(missing_ok=True)
         images = {name: bases[service].reference for name, service in solve.bases.items()}
-        argv = arguments(solve, metadata_file=metadata_file, aliases=links, bases=images)
+        staged = solve.name in self.staged
+        argv = arguments(solve, metadata_file=metadata_file, aliases=links, bases=images, staged=staged)
         progress = Progress(solve.name)
         try:
             ended = await self._watched([*_tied_to_us(), *self.buildx.command, *argv], solve, progress, events)

@@ -107,6 +107,12 @@ def _building(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Cancel the rest at the first failure.",
         ),
         click.option(
+            "--publish",
+            type=click.Choice(["each", "all-or-none"]),
+            default="each",
+            help="When pushed images get their names: each once it is good, or all once all are.",
+        ),
+        click.option(
             "--wait/--no-wait",
             default=True,
             help="Wait for a run that builds the same, or exit with 75.",

@@ -58,7 +58,7 @@ def _run(opened: Run, show: Callable[[Event], None], *, fail_fast: bool) -> Repo
         return build(opened, show, fail_fast=fail_fast)
     opened.begin()
     show(opened.started())
-    for event in opened.skip():
+    for event in (*opened.skip(), *opened.publish()):
         show(event)
     report = opened.close()
     show(RunFinished(at=now(), report=report))

@@ -190,8 +190,8 @@ def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[tuple[Any, ...],
         yield (), False
     else:
         return
-    if table not in {"runs", "records"}:
-        return  # their keys are names: what comes behind cannot be asked for, and will be found out again
+    if table not in {"runs", "records"} or not _is_legible(db):
+        return  # the others' keys are names: what comes behind cannot be asked for, and will be found out again
     for sequence in range(last + 1, last + _MOST_MISSING):
         try:
             found = db.execute(f"{query} WHERE {key} = ?", (sequence,)).fetchone()
@@ -199,6 +199,15 @@ def _rows(db: sqlite3.Connection, table: str) -> Iterator[tuple[tuple[Any, ...],
             continue
         if found:
             yield tuple(found[:-1]), bool(found[-1])
+
+
+def _is_legible(db: sqlite3.Connection) -> bool:
+    """Whether SQLite understands what tables there are."""
+    try:
+        db.execute("SELECT name FROM sqlite_master").fetchall()
+    except schema.FAULTS:
+        return False
+    return True
 
 
 def _sum(table: str) -> str:

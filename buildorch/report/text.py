@@ -62,6 +62,9 @@ def report_text(report: Report) -> str:
         users = [name for name, record in report.services.items() if record.stand_ins]
         official = ", ".join(sorted(stand_ins))
         parts.append(f"note: {', '.join(users)}: built on stand-ins for {official}, not on the official images")
+    for why in dict.fromkeys(record.withheld for record in report.services.values() if record.withheld):
+        held = [name for name, record in report.services.items() if record.withheld == why]
+        parts.append(f"note: {', '.join(held)}: not published: {printable(why)}")
     parts.append(_last_line(report))
     return "\n".join(parts)
 

@@ -11,13 +11,14 @@ from buildorch.lazy import names_of
 
 if TYPE_CHECKING:
     from buildorch.services.model import Attestations, Policy, Secret, Service, ServicesFile, Size, Timeouts
-    from buildorch.services.naming import dependencies, image_name
+    from buildorch.services.naming import STAGING_TAG, dependencies, image_name
     from buildorch.services.overrides import Override
     from buildorch.services.parsing import Parsed, Places, examine, parse
     from buildorch.services.schema import json_schema
     from buildorch.services.yaml_nodes import decode
 
 __all__ = [
+    "STAGING_TAG",
     "Attestations",
     "Override",
     "Parsed",
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "STAGING_TAG": "naming",
     "Attestations": "model",
     "Override": "overrides",
     "Parsed": "parsing",

@@ -21,6 +21,7 @@ from pydantic import (
 
 from buildorch.errors import UsageError
 from buildorch.oci import ImageReference, Platform
+from buildorch.services.naming import STAGING_TAG
 
 Parsed = TypeVar("Parsed")
 _SIZE = re.compile(r"(?P<number>\d{1,18}(?:\.\d{1,18})?)\s*(?P<unit>[kKMGT]?i?B?)\Z")
@@ -91,6 +92,8 @@ def _tag(value: str) -> str:
         )
     if not _TAG.match(_PLACEHOLDER.sub("x", value)):
         raise ValueError("a tag has letters, digits, _ . and -, at most 128, and does not start with . or -")
+    if value == STAGING_TAG:
+        raise ValueError(f"{value} is what buildorch itself pushes under, before an image gets its names")
     return value
 
 

@@ -22,6 +22,10 @@ def dependencies(service: Service) -> dict[str, str]:
     }
 
 
+STAGING_TAG = "buildorch-staging"
+"""What an image is pushed under before it gets its names. One for ever, so that tags do not pile up in a registry."""
+
+
 def image_name(project: str, name: str, service: Service) -> str:
     """The image's name without a tag: `image`, or [registry/]project/service."""
     if service.image:

@@ -48,8 +48,8 @@ def _no_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry that fails is not asked again, but where a test says so."""
-    monkeypatch.setattr("buildorch.registry.PATIENCE_S", 0.0)
-    monkeypatch.setattr("buildorch.presence.registries.PATIENCE_S", 0.0)
+    for module in ("registry", "presence.registries", "bases.resolve", "doubting"):
+        monkeypatch.setattr(f"buildorch.{module}.PATIENCE_S", 0.0)
     monkeypatch.setattr("buildorch.registry.FIRST_PAUSE_S", 0.01)
 
 

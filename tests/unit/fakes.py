@@ -491,6 +491,9 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         registry.methods.append(self.command)
         if self._fails_first():
             return
+        if registry.refuses and registry.refuses in self.path:
+            self._answer(403, b"")
+            return
         if registry.status or not registry.allowed(authorization) or not registry.image:
             self._answer(registry.status or 401, b"", WWW_Authenticate=registry.challenge)
             return

@@ -87,6 +87,28 @@ def test_no_key_of_a_service_is_forgotten():
     assert FLAGS.keys() | NOT_FLAGS == set(Service.model_fields)
 
 
+def test_what_is_staged_is_pushed_beside_its_names_and_stays_nowhere_else():
+    solve = make_solve("{tags: [a, b]}")
+
+    flags = arguments(solve, metadata_file=METADATA, aliases=aliases(solve), bases={}, staged=True)
+
+    assert [flag for flag in flags if flag.startswith(("--tag", "--output", "--push", "--load"))] == [
+        "--tag=shop/app:buildorch-staging",
+        "--output=type=image,push=true,store=false",
+    ]
+
+
+def test_what_is_staged_keeps_outputs_of_its_own():
+    solve = make_solve("{outputs: ['type=registry,compression=zstd']}")
+
+    flags = arguments(solve, metadata_file=METADATA, aliases=aliases(solve), bases={}, staged=True)
+
+    assert [flag for flag in flags if flag.startswith(("--tag", "--output"))] == [
+        "--tag=shop/app:buildorch-staging",
+        "--output=type=registry,compression=zstd",
+    ]
+
+
 def test_a_service_without_a_word_is_built_by_these_arguments():
     assert argv() == [
         "build",

@@ -83,6 +83,18 @@ async def test_the_names_go_back_to_the_index_that_is_deployed_and_what_builds_o
     assert engine.images == dict.fromkeys(NAMES, old)
 
 
+async def test_names_that_the_build_did_not_move_are_not_moved_back(engine: FakeEngine):
+    old, new = two_of_one_image()
+    engine.images = {"team/app:held": old, **dict.fromkeys(NAMES, new)}
+    solver = dataclasses.replace(in_engine(engine, new, record_of(old)), staged=frozenset({"app"}))
+
+    outcome = await built(solver, make_solve())
+
+    assert isinstance(outcome, Solved)
+    assert outcome.digest == old.digest
+    assert engine.images == {"team/app:held": old, **dict.fromkeys(NAMES, new)}
+
+
 async def test_the_deployed_index_is_held_while_its_names_are_anothers(engine: FakeEngine):
     old, new = two_of_one_image()
     engine.images = dict.fromkeys(NAMES, old)

@@ -58,6 +58,7 @@ def problems(text: str, **variables: str) -> list[str]:
         ("  app: {tags: ['{sha}']}", "f.yaml:4:16: there is no placeholder {sha}: there are {git_sha} {git_branch}"),
         ("  app: {tags: [ok, -x]}", "f.yaml:4:20: a tag has letters, digits, _ . and -, at most 128"),
         (f"  app: {{tags: [{'x' * 129}]}}", "f.yaml:4:16: a tag has letters, digits, _ . and -, at most 128"),
+        ("  app: {tags: [buildorch-staging]}", "f.yaml:4:16: buildorch-staging is what buildorch itself pushes under"),
         ("  app: {tags: [x, x]}", "f.yaml:4:15: a tag is given twice"),
         ("  app: {buildx: [shm-size]}", "f.yaml:4:18: a buildx flag such as --shm-size=1g was expected"),
         ("  app: {buildx: [--push]}", "f.yaml:4:18: --push is set by buildorch itself"),
