@@ -16,7 +16,7 @@ from buildorch.bases.names import key
 from buildorch.changes import Snapshot, compare, summary
 from buildorch.fingerprint import Build, Skip
 from buildorch.presence.wanted import wanted
-from buildorch.record import Steps
+from buildorch.record import NOT_MOVED, Steps
 from buildorch.settle import judged
 from buildorch.values import dataclass
 
@@ -151,6 +151,8 @@ def skipped(decided: Decided, record: ServiceRecord) -> ServiceRecord:
         finished_at=None,
         duration_s=0.0,
         attempts=0,
+        # That an image was not published is said of the run that did not.
+        warnings=tuple(text for text in record.warnings if not text.startswith(NOT_MOVED)),
         budget=budget,
         findings=findings,
         error=None,

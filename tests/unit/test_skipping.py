@@ -15,7 +15,7 @@ from buildorch.fingerprint import Build, Environment, Observed, Skip, compute
 from buildorch.inputs import Inputs
 from buildorch.plan import Plan, Selection, resolve
 from buildorch.presence import Presence, Wanted
-from buildorch.record import ServiceRecord, Steps
+from buildorch.record import NOT_MOVED, ServiceRecord, Steps
 from buildorch.services import parse
 from buildorch.skipping import Decided, Past, decide_all, identities, identity, is_proven, made_from, presences, skipped
 from buildorch.testing import make_digest, make_platform, make_record
@@ -340,6 +340,16 @@ def test_a_skipped_services_record_is_its_builds_but_for_how_it_came_about():
     for field in dataclasses.fields(ServiceRecord):
         if field.name not in unlike:
             assert getattr(record, field.name) == getattr(past.images["base"], field.name), field.name
+
+
+def test_that_an_image_was_not_published_then_is_not_said_of_the_run_that_skips_it():
+    inputs = inputs_of(plan_of("{base: }"))
+    [decided] = decide(inputs, run_before(inputs)).values()
+    before = dataclasses.replace(make_record(digest=make_digest("base")), warnings=("of the build", f"{NOT_MOVED}bad"))
+
+    record = skipped(decided, before)
+
+    assert (record.warnings, record.withheld, before.withheld) == (("of the build",), "", "bad")
 
 
 def test_what_is_skipped_once_is_skipped_again():
