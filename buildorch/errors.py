@@ -145,10 +145,14 @@ class BuilderNotFound(EngineError):
 class RegistryError(EngineError):
     """A registry refused, failed, or does not hold what was asked for."""
 
-    def __init__(self, message: str, *, hint: str = "", transient: bool = False, after_s: float = 0.0) -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", transient: bool = False, missing: bool = False, after_s: float = 0.0
+    ) -> None:
         super().__init__(message, hint=hint)
         self.transient = transient
         """Whether the same question may be answered if it is asked again."""
+        self.missing = missing
+        """Whether it does not hold what was asked for."""
         self.after_s = after_s
         """How long the registry wants to be left alone first, in seconds: its Retry-After; 0 where it does not say."""
 

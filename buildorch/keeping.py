@@ -90,7 +90,7 @@ class KeepingSolver:
         except EngineError as error:
             return Failure(
                 kind=FailureKind.OTHER,
-                message=f"it came out as it was, but its names could not be moved back to {last.digest}: {error}",
+                message=f"it could not be kept at {last.digest}, which it came out as once more: {error}",
                 hint=error.hint or "run it again",
                 exit_code=error.exit_code,
                 transient=True,

@@ -119,7 +119,7 @@ class _Building:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._close, _cut_off(error))
                 raise
-            told = set(run.records)
+            told = set(run.records) - set(run.held)
             report = await anyio.to_thread.run_sync(self._close, None)
             for name, record in report.services.items():
                 if name not in told:
@@ -174,7 +174,7 @@ class _Building:
                 await send.send(told)
                 if isinstance(told, SolveFinished):
                     group.start_soon(self._settle, solves[told.service], told, watching.inputs, sizes, send)
-        with anyio.CancelScope(shield=True):
+        if not self.stop.requested:
             for event in await anyio.to_thread.run_sync(run.publish):
                 await send.send(event)
 

@@ -123,13 +123,12 @@ class Solve:
 
     @property
     def is_only_pushed(self) -> bool:
-        """Whether its image goes to a registry and nowhere else, under names that no output has of its own."""
+        """Whether its image goes to a registry and nowhere else."""
         if not self.spec.outputs:
             return self.output == "push"
-        fields = [output.split(",") for output in self.spec.outputs]
         return all(
-            ("type=registry" in one or "push=true" in one) and not any(field.startswith("name=") for field in one)
-            for one in fields
+            ("type=registry" in output or "push=true" in output) and "store=true" not in output
+            for output in self.spec.outputs
         )
 
     @property
@@ -270,6 +269,11 @@ def _tag(template: str, words: Mapping[str, str], name: str) -> str:
                 hint="commit first, or give other tags: --set '*.tags=[latest]'",
             )
         tag = tag.replace(f"{{{placeholder}}}", words[placeholder])
+    if tag == STAGING_TAG:
+        raise UsageError(
+            f"{name}: the tag {template!r} is {tag}, which buildorch itself pushes under",
+            hint="give another tag: --set '*.tags=[latest]'",
+        )
     if len(tag) > 128:
         raise UsageError(f"{name}: the tag {tag!r} is longer than 128 characters")
     return tag

@@ -10,8 +10,7 @@ import json
 import os
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from functools import cache, partial
-from importlib import import_module
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ from buildorch.skipping import Decided, Past, decide_all, presences
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from buildorch.bases import Base, Lock
     from buildorch.engine import EngineInfo
@@ -141,7 +140,7 @@ class AtHand:
         """Build or skip, for every service of the plan."""
         asked = "--force" if request.force else "--no-cache" if request.no_cache else ""
         if asked or any(solve.name not in self.past.images for solve in self.planned.plan.solves):
-            load_event_loop()
+            self.surroundings.on_change()
         looking = None if asked else Meanwhile(self._presences)
         read = inputs.read(self.planned.plan, self.surroundings)
         there = looking.answer() if looking else {}
@@ -168,12 +167,6 @@ class AtHand:
         return inputs.read(Plan(self.planned.plan.project, originals), self.surroundings)[solve.name]
 
 
-@cache
-def load_event_loop() -> Meanwhile[object]:
-    """Import what builds run on, once something is to be built, while inputs are still read: it takes 60 ms."""
-    return Meanwhile(lambda: [import_module(name) for name in ("asyncio", "anyio")])
-
-
 def ask_engine() -> Meanwhile[tuple[Engine, EngineInfo]]:
     """Ask the engine what it is: it takes 10 ms to say so, in which the services file can be read."""
 
@@ -185,8 +178,14 @@ def ask_engine() -> Meanwhile[tuple[Engine, EngineInfo]]:
 
 
 @contextmanager
-def opened(request: BuildRequest, planned: Planned, asking: Meanwhile[tuple[Engine, EngineInfo]]) -> Iterator[AtHand]:
-    """Everything at hand, closed at the end."""
+def opened(
+    request: BuildRequest,
+    planned: Planned,
+    asking: Meanwhile[tuple[Engine, EngineInfo]],
+    *,
+    on_change: Callable[[], object] = lambda: None,
+) -> Iterator[AtHand]:
+    """Everything at hand, closed at the end; `on_change` is called as soon as it is known that something is built."""
     state = planned.project.state
     buildx = client.find_buildx()
     with ExitStack() as stack:
@@ -211,7 +210,7 @@ def opened(request: BuildRequest, planned: Planned, asking: Meanwhile[tuple[Engi
                 mirrors=info.mirrors,
                 builder=client.current_builder(),
                 onbuild=partial(_onbuild, ledger, info.mirrors),
-                on_change=load_event_loop,
+                on_change=on_change,
             ),
             environment=Environment(
                 engine=info.version,

@@ -9,18 +9,20 @@ BuildKit is given one tag to push under, `plan.STAGING_TAG`: to push by a digest
 from __future__ import annotations
 
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
-from buildorch.errors import EXIT_UNREACHABLE, EngineError, RegistryError
+from buildorch.buildx.failures import failure
+from buildorch.errors import EngineError, RegistryError
 from buildorch.oci import ImageReference
 from buildorch.quantities import some_of
-from buildorch.record import NOT_MOVED, Failure, FailureKind
+from buildorch.record import NOT_MOVED, FailureKind
 from buildorch.registry import Repository
 from buildorch.retagging import retag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from buildorch.engine import Engine
     from buildorch.plan import Solve
@@ -46,71 +48,70 @@ def objections(records: Mapping[str, ServiceRecord], names: Iterable[str]) -> st
     return f"all or none are published, and {some_of(against, at_most=NAMED_AT_MOST)}" if against else ""
 
 
-def withhold(record: ServiceRecord, why: str, *, names: tuple[str, ...] = ()) -> ServiceRecord:
-    """The record of an image that does not get its names.
-
-    Args:
-        record: with the names it was to get.
-        why: for people.
-        names: those it has all the same.
-    """
-    return dataclasses.replace(record, references=names, warnings=(*record.warnings, NOT_MOVED + why))
+def withhold(solve: Solve, record: ServiceRecord, why: str) -> ServiceRecord:
+    """The record of an image that does not get the names it lacks; itself where it lacks none."""
+    if record.references == solve.references:
+        return record
+    return dataclasses.replace(record, warnings=(*record.warnings, NOT_MOVED + why))
 
 
 def checked(records: Mapping[str, ServiceRecord]) -> dict[str, ServiceRecord]:
-    """The records of images that a registry holds whole; of the others with the failure, and not to be skipped later.
+    """The records of images that a registry holds whole; of the others with the failure.
 
     Their indexes, manifests and configs were fetched and hashed when they were measured. Every layer is asked for here,
     since one whose size was known from another repository was not.
     """
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        return dict(zip(records, threads.map(_checked, records.values()), strict=True))
+        asked = {name: [threads.submit(ask) for ask in _questions(record)] for name, record in records.items()}
+        return {name: _judged(records[name], answers) for name, answers in asked.items()}
 
 
-def _checked(record: ServiceRecord) -> ServiceRecord:
+def _questions(record: ServiceRecord) -> list[Callable[[], None]]:
     repository = Repository.of(ImageReference.parse(record.reference))
-    try:
-        for digest in {layer.digest for platform in record.platforms.values() for layer in platform.layers}:
-            repository.require_blob(digest)
-    except RegistryError as error:
-        found = _unpublished(record, f"its image is not whole at the registry: {error}", hint=error.hint)
-        return dataclasses.replace(found, fingerprint=None)
-    return record
+    layers = {layer.digest for platform in record.platforms.values() for layer in platform.layers}
+    return [partial(repository.require_blob, digest) for digest in sorted(layers)]
 
 
-def publish(
-    solve: Solve, record: ServiceRecord, *, engine: Engine, names: tuple[str, ...] | None = None
-) -> ServiceRecord:
-    """Let a service's names, or only some, name its image; the record with them, or with the failure."""
-    lacking = record.references if names is None else names
+def _judged(record: ServiceRecord, answers: Iterable[Future[None]]) -> ServiceRecord:
+    errors: list[RegistryError] = []
+    for answer in answers:
+        try:
+            answer.result()
+        except RegistryError as error:
+            errors.append(error)
+    if not errors:
+        return record
+    if missing := next((error for error in errors if error.missing), None):
+        message = f"its image is not whole at the registry: {missing}"
+        # It is to be pushed again, so it may not be skipped.
+        return dataclasses.replace(unpublished(record, message), fingerprint=None)
+    return unpublished(record, f"its image could not be looked at: {errors[0]}", hint=errors[0].hint)
+
+
+def publish(solve: Solve, record: ServiceRecord, lacking: tuple[str, ...], *, engine: Engine) -> ServiceRecord:
+    """Let the names that an image lacks name it; the record with those it has, and with the failure if there is one."""
+    moved: list[str] = []
     try:
-        retag(solve, str(record.digest), lacking, engine=engine)
+        retag(solve, str(record.digest), lacking, engine=engine, moved=moved.append)
     except EngineError as error:
-        named = tuple(reference for reference in record.references if reference not in lacking)
-        message = f"its image is there as {record.digest}, but could not be named {', '.join(lacking)}: {error}"
-        return dataclasses.replace(_unpublished(record, message, hint=error.hint), references=named)
-    return record
+        had = {*record.references, *moved}
+        record = dataclasses.replace(record, references=tuple(one for one in solve.references if one in had))
+        left = ", ".join(one for one in lacking if one not in moved)
+        message = f"its image is there as {record.digest}, but could not be named {left}: {error}"
+        return unpublished(record, message, hint=error.hint)
+    return dataclasses.replace(record, references=solve.references)
 
 
 def publish_all(
-    solves: Mapping[str, Solve], records: Mapping[str, ServiceRecord], *, engine: Engine
+    waiting: Mapping[str, tuple[Solve, ServiceRecord, tuple[str, ...]]], *, engine: Engine
 ) -> dict[str, ServiceRecord]:
     """`publish` for many services: what fails of one keeps none of the others, as the next run names what is left."""
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        return dict(
-            zip(
-                solves,
-                threads.map(lambda solve: publish(solve, records[solve.name], engine=engine), solves.values()),
-                strict=True,
-            )
-        )
+        published = threads.map(lambda one: publish(*one, engine=engine), waiting.values())
+        return dict(zip(waiting, published, strict=True))
 
 
-def _unpublished(record: ServiceRecord, message: str, *, hint: str) -> ServiceRecord:
-    failure = Failure(
-        kind=FailureKind.UNPUBLISHED,
-        message=message,
-        hint=hint or "run it again: what is there already is not built",
-        exit_code=EXIT_UNREACHABLE,
-    )
-    return dataclasses.replace(record, status="failed", references=(), error=failure)
+def unpublished(record: ServiceRecord, message: str, *, hint: str = "") -> ServiceRecord:
+    """The record of an image that was pushed and could not be published."""
+    error = failure(FailureKind.UNPUBLISHED, message)
+    return dataclasses.replace(record, status="failed", error=dataclasses.replace(error, hint=hint or error.hint))

@@ -26,7 +26,7 @@ NOT_MOVED = "its names were not moved: "
 
 
 class FailureKind(StrEnum):
-    """Why a service has no image. The values stand in records and do not change."""
+    """Why a service has no image, or its image not its names. The values stand in records and do not change."""
 
     STEP_FAILED = "step_failed"
     OUT_OF_MEMORY = "out_of_memory"

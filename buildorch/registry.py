@@ -75,6 +75,8 @@ class Repository:
     patience_s: float = field(default_factory=lambda: PATIENCE_S)
     """For how long a question is asked again where the registry fails for the moment, in seconds; 0 for never."""
     _authorization: str = ""
+    _may_write: bool = False
+    """Whether what it was given is good for writing."""
 
     @classmethod
     def of(cls, reference: ImageReference, environ: Mapping[str, str] = os.environ) -> Repository:
@@ -151,8 +153,12 @@ class Repository:
         body = data, media_type or str(load_json(data, "image manifest or index").get("mediaType", ""))
 
         def put() -> None:
+            if not self._may_write:
+                # Some answer a token for reading with 403, and tell where the right one is only if there is none.
+                self._authorization = ""
             with ExitStack() as opened:
                 self._answered(f"/v2/{self.name}/manifests/{tag}", opened, accept="*/*", method="PUT", body=body)
+            self._may_write = True
 
         self._retried(put)
 
@@ -251,6 +257,7 @@ class Repository:
                 f"{self.host} gave {response.status} for {path}",
                 hint=_HINTS.get(response.status, "is it pushed there?" if response.status < 500 else "try again"),
                 transient=response.status in PASSING,
+                missing=response.status == 404,
                 after_s=retry_after_s(response.getheader("Retry-After") or ""),
             )
         return response

@@ -14,12 +14,16 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from buildorch import preparing, project
 from buildorch.errors import Busy, UsageError
 from buildorch.events import RunStarted, ServiceFinished, SolveFinished, StepWarned, now
 from buildorch.fingerprint import Build, Skip
+from buildorch.meanwhile import Meanwhile
+from buildorch.plan import Publish
 from buildorch.quantities import some_of
 from buildorch.record import Failure, FailureKind, GitFacts, Report, ServiceRecord
 from buildorch.report.outcome import exit_code
@@ -63,7 +67,7 @@ def opened(request: BuildRequest) -> Iterator[Run]:
     run = Run(request, _read(request), begun)
     try:
         run.require_publishable()
-        if run.builds.solves:
+        if run.leased:
             run.at_hand.ledger.require_space()
             if (awaited := run.take_leases()) and not request.wait:
                 raise Busy(awaited.service, holder=awaited.holder_text)
@@ -88,9 +92,24 @@ def _read(request: BuildRequest) -> Reading:
     record = request.record or planned.project.state / RECORD
     project.require_writable(record)
     with ExitStack() as stack:
-        at_hand = stack.enter_context(preparing.opened(request, planned, asking))
+        at_hand = stack.enter_context(preparing.opened(request, planned, asking, on_change=load_event_loop))
         planned.project.remember()
         return Reading(at_hand, at_hand.decide(request), record.absolute(), stack.pop_all())
+
+
+@cache
+def load_event_loop() -> Meanwhile[object]:
+    """Import what builds run on, once something is to be built, while inputs are still read: it takes 60 ms."""
+    return Meanwhile(lambda: [import_module(name) for name in ("asyncio", "anyio")])
+
+
+class Held(NamedTuple):
+    """What is still to be done for a service whose names wait for those of all others."""
+
+    lacking: tuple[str, ...]
+    """The names to be moved."""
+    snapshot: bytes | None
+    """For its record."""
 
 
 @dataclass()
@@ -110,8 +129,10 @@ class Run:
     """Who builds one of these services now; nothing may be built before that is over."""
     leases: Leases | None = None
     """None where nothing is to be built."""
-    held: dict[str, bytes | None] = field(default_factory=dict)
-    """Service that waits for all others, where all or none are published -> the snapshot for its record."""
+    held: dict[str, Held] = field(default_factory=dict)
+    """The services that wait for all others, where all or none are published; their records are not committed."""
+    published: bool = False
+    """Whether names of what is held were moved."""
 
     @property
     def at_hand(self) -> AtHand:
@@ -149,19 +170,28 @@ class Run:
             return frozenset()
         return frozenset(solve.name for solve in self.solves if solve.is_only_pushed)
 
+    @property
+    def leased(self) -> list[str]:
+        """The services that no other run may touch: those that are built, and those whose names wait for others."""
+        built = {solve.name for solve in self.builds.solves}
+        waiting = {name for name, one in self.decided.items() if one.untagged and self._waits_for_all(name)}
+        return [solve.name for solve in self.solves if solve.name in built | waiting]
+
     def require_publishable(self) -> None:
         """See that all can be held back, where all or none are to be published.
 
         Raises:
             UsageError: a service's names move with its build.
         """
+        if self.request.publish not in get_args(Publish):
+            raise UsageError(f"publish is {self.request.publish!r}", hint=f"one of {', '.join(get_args(Publish))}")
         if self.request.publish == "each":
             return
         staged = self.staged
         others = tuple(one.name for one in self.solves if one.destination != "nowhere" and one.name not in staged)
         if not others:
             return
-        hint = "add --push; a service with `outputs` of its own must have none but type=registry, without a name"
+        hint = "add --push; a service with `outputs` of its own must have none but type=registry"
         if self.at_hand.facts.store == "graphdriver":
             hint = "let the engine use the containerd image store: https://docs.docker.com/engine/storage/containerd/"
         raise UsageError(f"all or none can be published only of what is pushed: not {some_of(others)}", hint=hint)
@@ -181,7 +211,7 @@ class Run:
             self.leases = leases.Leases(self.at_hand.planned.project.state / leases.FOLDER, self.run_id)
         waited = self.awaited is not None
         while True:
-            self.awaited = self.leases.take([solve.name for solve in self.builds.solves])
+            self.awaited = self.leases.take(self.leased)
             if self.awaited or (not waited and self.at_hand.is_current()):
                 return self.awaited
             self._read_again()
@@ -195,6 +225,7 @@ class Run:
         self.request = dataclasses.replace(self.request, file=root / self.request.file.name, record=before.record)
         self.reading = _read(self.request)
         before.opened.close()
+        self.require_publishable()
 
     def begin(self) -> None:
         """Note in the ledger that the run begins."""
@@ -239,33 +270,37 @@ class Run:
         for name, one in self.decided.items():
             if isinstance(one.decision, Skip):
                 record = skipped(one, one.decision.record)
-                if one.untagged and self._waits_for_all(name):
-                    self._hold(name, record)
+                if not one.untagged:
+                    found[name] = record
+                    continue
+                named = tuple(reference for reference in record.references if reference not in one.untagged)
+                record = dataclasses.replace(record, references=named)
+                if self._waits_for_all(name):
+                    self._hold(name, record, Held(one.untagged, None))
                 else:
-                    found[name] = self._named(one, record)
+                    found[name] = self._named(one.inputs.solve, record, one.untagged)
         if found:
             self.at_hand.ledger.commit_all(self.run_id, found)
             self.records |= found
         return [ServiceFinished(at=now(), service=name, record=record) for name, record in found.items()]
 
-    def _named(self, one: Decided, record: ServiceRecord) -> ServiceRecord:
-        """The record of a skipped service whose image has all its names now; a failure where that cannot be."""
-        if not one.untagged or record.digest is None:
-            return record
-        from buildorch import publishing  # noqa: PLC0415 - a name that lacks is rare
+    def _named(self, solve: Solve, record: ServiceRecord, lacking: tuple[str, ...]) -> ServiceRecord:
+        """The record of an image with the names it has now: those it lacked too, unless something is against it."""
+        from buildorch import publishing  # noqa: PLC0415 - for those who push, and for names that lack
 
-        solve = one.inputs.solve
-        if solve.name in self.staged and (against := publishing.objection(record)):
-            return publishing.withhold(record, against, names=_others(solve, one.untagged))
-        return publishing.publish(solve, record, engine=self.at_hand.engine, names=one.untagged)
+        if solve.name in self.staged:
+            if against := publishing.objection(record):
+                return publishing.withhold(solve, record, against)
+            [record] = publishing.checked({solve.name: record}).values()
+        return record if record.error else publishing.publish(solve, record, lacking, engine=self.at_hand.engine)
 
     def _waits_for_all(self, name: str) -> bool:
         return self.request.publish == "all-or-none" and name in self.staged
 
-    def _hold(self, name: str, record: ServiceRecord, snapshot: bytes | None = None) -> None:
-        """Keep a record back until `publish`: what it says of names is not known before."""
+    def _hold(self, name: str, record: ServiceRecord, held: Held) -> None:
+        """Keep a record back until `publish`: which names its image will have is not known before."""
         self.records[name] = record
-        self.held[name] = snapshot
+        self.held[name] = held
 
     def publish(self) -> list[ServiceFinished]:
         """Move the names of everything that was held back, or none where something speaks against it; commit it."""
@@ -273,32 +308,35 @@ class Run:
             return []
         from buildorch import publishing  # noqa: PLC0415 - for runs that publish all or none
 
-        solves = {solve.name: solve for solve in self.solves if solve.name in self.held}
-        if not publishing.objections(self.records, [solve.name for solve in self.solves]):
-            self.records |= publishing.checked({name: self.records[name] for name in solves})
-        if against := publishing.objections(self.records, [solve.name for solve in self.solves]):
+        everything = [solve.name for solve in self.solves]
+        if not publishing.objections(self.records, everything):
+            self.records |= publishing.checked({name: self.records[name] for name in self.held})
+        if against := publishing.objections(self.records, everything):
             return self._withhold(against)
-        self.records |= publishing.publish_all(solves, self.records, engine=self.at_hand.engine)
+        self.published = True
+        waiting = {
+            solve.name: (solve, self.records[solve.name], self.held[solve.name].lacking)
+            for solve in self.solves
+            if solve.name in self.held
+        }
+        self.records |= publishing.publish_all(waiting, engine=self.at_hand.engine)
         return self._commit_held()
 
     def _withhold(self, why: str) -> list[ServiceFinished]:
-        """Commit everything that was held back, without its names."""
+        """Commit everything that was held back, without the names it was to get."""
         from buildorch import publishing  # noqa: PLC0415 - for runs that publish all or none
 
         for solve in self.solves:
             if solve.name in self.held:
-                names = _others(solve, self.decided[solve.name].untagged) if self._is_skipped(solve.name) else ()
-                self.records[solve.name] = publishing.withhold(self.records[solve.name], why, names=names)
+                self.records[solve.name] = publishing.withhold(solve, self.records[solve.name], why)
         return self._commit_held()
 
     def _commit_held(self) -> list[ServiceFinished]:
-        held, self.held = self.held, {}
-        for name, snapshot in held.items():
-            self._commit(name, self.records[name], snapshot=snapshot)
-        return [ServiceFinished(at=now(), service=name, record=self.records[name]) for name in held]
-
-    def _is_skipped(self, name: str) -> bool:
-        return isinstance(self.decided[name].decision, Skip)
+        names = list(self.held)
+        for name in names:
+            self._commit(name, self.records[name], snapshot=self.held[name].snapshot)
+            del self.held[name]
+        return [ServiceFinished(at=now(), service=name, record=self.records[name]) for name in names]
 
     def settle(
         self, solve: Solve, finished: SolveFinished, built_from: Inputs, *, sizes: LayerSizes
@@ -322,22 +360,25 @@ class Run:
             bases={**built_from.observed.bases, **record.bases} if record.digest else {},
         )
         snapshot = built_from.snapshot(made).to_bytes() if record.digest else None
-        if record.digest and self._waits_for_all(solve.name):
-            self._hold(solve.name, record, snapshot)
-            return None
-        if record.digest and solve.name in self.staged:
-            record = self._published(solve, record)
+        if solve.name in self.staged:
+            record = self._named_before(solve, record, last)
+            if record.digest and self._waits_for_all(solve.name):
+                self._hold(solve.name, record, Held(solve.references, snapshot))
+                return None
+            if record.digest:
+                record = self._named(solve, record, solve.references)
         self._commit(solve.name, record, snapshot=snapshot)
         return ServiceFinished(at=now(), service=solve.name, record=record)
 
-    def _published(self, solve: Solve, record: ServiceRecord) -> ServiceRecord:
-        """The record of a built image with the names it has now."""
-        from buildorch import publishing  # noqa: PLC0415 - for those who push
+    def _named_before(self, solve: Solve, record: ServiceRecord, last: ServiceRecord | None) -> ServiceRecord:
+        """The record of what was pushed, with the names its image has had before."""
+        had = last.references if last and record.unchanged else ()
+        record = dataclasses.replace(record, references=tuple(one for one in solve.references if one in had))
+        if record.status != "built" or record.digest:
+            return record
+        from buildorch import publishing  # noqa: PLC0415 - nothing that happens
 
-        if against := publishing.objection(record):
-            return publishing.withhold(record, against)
-        [checked] = publishing.checked({solve.name: record}).values()
-        return publishing.publish(solve, checked, engine=self.at_hand.engine) if not checked.error else checked
+        return publishing.unpublished(record, "docker buildx does not say what it pushed")
 
     def close(self, *, interrupted: int | None = None) -> Report:
         """Write the run record and the ledger's last word.
@@ -345,7 +386,9 @@ class Run:
         Args:
             interrupted: the exit code of a run that did not come to its end; services without a record are cancelled.
         """
-        if self.held:
+        if self.published:
+            self._commit_held()
+        elif self.held:
             self._withhold("the run ended before all were built")
         for solve in self.solves:
             if solve.name not in self.records:
@@ -379,11 +422,6 @@ class Run:
         if self.leases:
             self.leases.release_all()
         self.reading.opened.close()
-
-
-def _others(solve: Solve, names: tuple[str, ...]) -> tuple[str, ...]:
-    """A service's names but for these."""
-    return tuple(reference for reference in solve.references if reference not in names)
 
 
 def _unfinished(solve: Solve, message: str, *, reason: str) -> ServiceRecord:

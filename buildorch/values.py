@@ -25,7 +25,7 @@ def _dataclass(
     """As `dataclasses.dataclass`."""
 
     def make(cls: type) -> type:
-        if order or not frozen:
+        if order or not frozen or not slots:
             return dataclasses.dataclass(frozen=frozen, slots=slots, kw_only=kw_only, order=order)(cls)
         for name, method in _METHODS.items():
             if name not in vars(cls):

@@ -107,7 +107,8 @@ def _flags(
 
 def _destination(solve: Solve, *, staged: bool) -> Iterator[str]:
     yield from (f"--tag={reference}" for reference in ((solve.staging,) if staged else solve.references))
-    yield from (f"--output={output}" for output in solve.spec.outputs)
+    for output in solve.spec.outputs:
+        yield f"--output={output},store=false" if staged and "store=" not in output else f"--output={output}"
     if not solve.spec.outputs:
         yield "--output=type=image,push=true,store=false" if staged else f"--{solve.output}"
 

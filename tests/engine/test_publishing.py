@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sandbox import BASE, Sandbox, docker
 
-from buildorch.events import SolveFinished
+from buildorch.events import ServiceFinished, SolveFinished
+from buildorch.execute import Stop
 from buildorch.pipeline import BuildRequest, stream
 from buildorch.services import STAGING_TAG
 
@@ -205,10 +206,76 @@ def test_a_program_that_goes_away_from_its_run_leaves_the_names_and_a_record_tha
     assert set(names("api")) == {STAGING_TAG}
 
 
+def test_a_run_that_is_stopped_while_the_last_image_is_measured_moves_no_name(sandbox: Sandbox, registry: str, names):
+    import anyio
+
+    make(sandbox, registry)
+    stop = Stop()
+
+    async def build() -> None:
+        request = BuildRequest(file=sandbox.root / "services.yaml", output="push", publish="all-or-none")
+        ended = 0
+        async with stream(request, stop=stop) as events:
+            async for event in events:
+                ended += isinstance(event, SolveFinished)
+                if ended == 2:
+                    stop.request(exit_code=130)
+
+    anyio.run(build)
+
+    services = sandbox.record["services"]
+    assert sandbox.record["exit_code"] == 130
+    assert {name: (one["status"], one["references"]) for name, one in services.items()} == {
+        "api": ("built", []),
+        "web": ("built", []),
+    }
+    assert set(names("api")) == set(names("web")) == {STAGING_TAG}
+
+
+def test_a_program_that_goes_away_while_names_are_moved_is_not_held_up(sandbox: Sandbox, registry: str, names):
+    import anyio
+
+    make(sandbox, registry)
+
+    async def build() -> None:
+        request = BuildRequest(file=sandbox.root / "services.yaml", output="push", publish="all-or-none")
+        with anyio.fail_after(60):
+            async with stream(request) as events:
+                async for event in events:
+                    if isinstance(event, ServiceFinished):
+                        return
+
+    anyio.run(build)
+
+    assert {len(one["references"]) for one in sandbox.record["services"].values()} == {2}
+    assert len(names("api")) == len(names("web")) == 3
+
+
+def test_no_other_run_touches_an_image_whose_names_wait_for_all(sandbox: Sandbox, registry: str, names):
+    make(sandbox, registry)
+    sandbox.build(output="push").raise_for_status()
+    make(sandbox, registry, api="tags: [v2, latest]")
+    sandbox.write("services/web/Dockerfile", f"FROM {BASE}\nRUN sleep 8 && echo {sandbox.name}\n")
+    run = sandbox.start("build-all", "--push", "--publish", "all-or-none", "--progress", "json")
+    assert run.stderr is not None
+    for line in run.stderr:
+        if json.loads(line)["event"] == "solve_started":
+            break
+    sandbox.write("services/api/data", "edited meanwhile")
+
+    other = sandbox.command("build", "api", "--push", "--no-wait")
+    run.communicate(timeout=60)
+
+    assert other.returncode == 75, other.stderr
+    assert run.returncode == 0
+    assert sandbox.record["services"]["api"]["status"] == "skipped"
+    assert names("api")["v2"] == names("api")["latest"] == sandbox.record["services"]["api"]["digest"]
+
+
 @pytest.mark.parametrize(
     ("entry", "options"),
-    [("", {"output": "load"}), ("outputs: ['type=registry,name=elsewhere.invalid/app:x']", {"output": "push"})],
-    ids=["into the engine", "under a name of its own"],
+    [("", {"output": "load"}), ("outputs: ['type=registry', 'type=docker']", {"output": "push"})],
+    ids=["into the engine", "also into the engine"],
 )
 def test_what_cannot_be_held_back_is_not_published_all_or_none(
     sandbox: Sandbox, registry: str, entry: str, options: dict[str, Any]

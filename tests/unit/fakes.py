@@ -391,6 +391,8 @@ class FakeRegistry:
     login: str = ""
     """`token` or `basic`: what it asks for."""
     account: str = "user:password"
+    scoped: bool = False
+    """Whether a token is for reading or for writing, and the wrong one is answered with 403."""
     redirect: bool = False
     """Whether blobs are elsewhere."""
     elsewhere: str = "/elsewhere/"
@@ -429,7 +431,12 @@ class FakeRegistry:
             return 'Basic realm="x"'
         return f'Bearer realm="http://{self.host}/token",service="fake",scope="repository:team/app:pull"'
 
+    def for_writing(self) -> str:
+        return self.challenge.replace(":pull", ":pull,push")
+
     def allowed(self, authorization: str) -> bool:
+        if self.scoped and authorization == "Bearer writes":
+            return True
         basic = f"Basic {base64.b64encode(self.account.encode()).decode()}"
         return not self.login or authorization == (basic if self.login == "basic" else "Bearer secret")
 
@@ -472,7 +479,8 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         elif registry.status:
             self._answer(registry.status, b"")
         elif path == "/token":
-            self._answer(200, registry.token_answer)
+            writes = registry.scoped and "push" in self.path
+            self._answer(200, b'{"token": "writes"}' if writes else registry.token_answer)
         elif path.startswith("/elsewhere/") or registry.allowed(authorization):
             self._give(path)
         else:
@@ -493,6 +501,9 @@ class _RegistryHandler(BaseHTTPRequestHandler):
             return
         if registry.refuses and registry.refuses in self.path:
             self._answer(403, b"")
+            return
+        if registry.scoped and authorization != "Bearer writes":
+            self._answer(403 if authorization else 401, b"", WWW_Authenticate=registry.for_writing())
             return
         if registry.status or not registry.allowed(authorization) or not registry.image:
             self._answer(registry.status or 401, b"", WWW_Authenticate=registry.challenge)

@@ -98,14 +98,14 @@ def test_what_is_staged_is_pushed_beside_its_names_and_stays_nowhere_else():
     ]
 
 
-def test_what_is_staged_keeps_outputs_of_its_own():
+def test_what_is_staged_keeps_its_own_outputs_and_stays_nowhere_else():
     solve = make_solve("{outputs: ['type=registry,compression=zstd']}")
 
     flags = arguments(solve, metadata_file=METADATA, aliases=aliases(solve), bases={}, staged=True)
 
     assert [flag for flag in flags if flag.startswith(("--tag", "--output"))] == [
         "--tag=shop/app:buildorch-staging",
-        "--output=type=registry,compression=zstd",
+        "--output=type=registry,compression=zstd,store=false",
     ]
 
 

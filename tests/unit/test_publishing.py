@@ -59,15 +59,14 @@ def against(status: str = "built", *, severity: Severity = "error") -> ServiceRe
         ("", True),
         ("type=registry", True),
         ("'type=image,push=true,store=false'", True),
-        ("'type=image,name=other.example/app,push=true'", False),
+        ("'type=image,name=other.example/app,push=true'", True),
+        ("'type=image,push=true,store=true'", False),
         ("type=registry, type=docker", False),
         ("type=docker", False),
         ("'type=local,dest=out'", False),
     ],
 )
-def test_an_image_that_goes_to_a_registry_alone_under_its_own_names_can_be_held_back(
-    outputs: str, *, is_held_back: bool
-):
+def test_an_image_that_goes_to_a_registry_alone_can_be_held_back(outputs: str, *, is_held_back: bool):
     assert make_solve(outputs=outputs).is_only_pushed is is_held_back
 
 
@@ -103,29 +102,42 @@ def test_all_are_needed_for_all_or_none():
     )
 
 
-def test_an_image_without_its_names_says_why_and_has_none():
-    held = withhold(dataclasses.replace(make_record(), warnings=("first",)), "it is Friday")
+def test_an_image_without_its_names_says_why():
+    record = dataclasses.replace(make_record(), references=(), warnings=("first",))
 
-    assert (held.references, held.warnings) == ((), ("first", "its names were not moved: it is Friday"))
+    assert withhold(make_solve(), record, "it is Friday").warnings == (
+        "first",
+        "its names were not moved: it is Friday",
+    )
+
+
+def test_an_image_that_has_all_its_names_already_is_not_withheld():
+    solve = make_solve()
+    record = dataclasses.replace(make_record(), references=solve.references)
+
+    assert withhold(solve, record, "it is Friday") == record
+
+
+def pushed(image: Image, solve: Solve) -> ServiceRecord:
+    """The record of an image that is at the registry without a name."""
+    return dataclasses.replace(record_of(image, solve), references=())
 
 
 def test_an_image_that_is_whole_gets_all_its_names(registry: FakeRegistry):
     image = registry.image = make_image(index=True)
     registry.tags = {}
     solve = make_solve(registry)
-    record = record_of(image, solve)
+    record = pushed(image, solve)
 
     assert checked({"app": record}) == {"app": record}
     assert registry.tags == {}
-    assert publish(solve, record, engine=ENGINE) == record
+    assert publish(solve, record, solve.references, engine=ENGINE).references == solve.references
     assert registry.tags == {"a": image.digest, "b": image.digest}
 
 
 def test_an_image_that_lacks_a_layer_fails_and_is_no_ground_for_a_skip(registry: FakeRegistry):
     image = registry.image = make_image(index=True)
-    registry.tags = {}
-    solve = make_solve(registry)
-    record = record_of(image, solve)
+    record = pushed(image, make_solve(registry))
     del image.blobs[layer_of(image)]
 
     [found] = checked({"app": record}).values()
@@ -136,18 +148,46 @@ def test_an_image_that_lacks_a_layer_fails_and_is_no_ground_for_a_skip(registry:
     assert (found.references, found.fingerprint, found.digest) == ((), None, image.digest)
 
 
-def test_a_registry_that_refuses_names_is_told_and_the_image_is_not_built_again(registry: FakeRegistry):
+def test_a_registry_that_cannot_be_asked_is_no_reason_to_build_again(registry: FakeRegistry):
     image = registry.image = make_image(index=True)
-    solve = make_solve(registry)
-    record = record_of(image, solve)
-    registry.tags, registry.refuses = {}, "/manifests/b"
+    record = pushed(image, make_solve(registry))
+    registry.head_status = 503
 
-    found = publish(solve, record, engine=ENGINE)
+    [found] = checked({"app": record}).values()
 
     assert found.error is not None
-    assert (found.status, found.error.kind, found.references) == ("failed", FailureKind.UNPUBLISHED, ())
+    assert "could not be looked at" in found.error.message
+    assert "503" in found.error.message
+    assert found.fingerprint == record.fingerprint
+
+
+def test_a_registry_that_refuses_a_name_is_told_and_the_others_are_kept(registry: FakeRegistry):
+    image = registry.image = make_image(index=True)
+    solve = make_solve(registry)
+    record = pushed(image, solve)
+    registry.tags, registry.refuses = {}, "/manifests/b"
+
+    found = publish(solve, record, solve.references, engine=ENGINE)
+
+    assert found.error is not None
+    assert (found.status, found.error.kind, found.references) == (
+        "failed",
+        FailureKind.UNPUBLISHED,
+        solve.references[:1],
+    )
+    assert f"could not be named {solve.references[1]}: " in found.error.message
     assert "403" in found.error.message
     assert found.fingerprint == record.fingerprint
+
+
+def test_only_the_names_that_an_image_lacks_are_moved(registry: FakeRegistry):
+    image = registry.image = make_image(index=True)
+    registry.tags = {"a": make_digest("another run's")}
+    solve = make_solve(registry)
+    record = dataclasses.replace(record_of(image, solve), references=solve.references[:1])
+
+    assert publish(solve, record, solve.references[1:], engine=ENGINE).references == solve.references
+    assert registry.tags == {"a": make_digest("another run's"), "b": image.digest}
 
 
 def test_one_service_that_cannot_be_named_keeps_no_other_from_it(registry: FakeRegistry):
@@ -155,8 +195,9 @@ def test_one_service_that_cannot_be_named_keeps_no_other_from_it(registry: FakeR
     registry.tags, registry.refuses = {}, "/manifests/b"
     one = make_solve(registry)
     other = dataclasses.replace(one, name="other", references=one.references[:1])
-    records = {"app": record_of(image, one), "other": record_of(image, other)}
 
-    found = publish_all({"app": one, "other": other}, records, engine=ENGINE)
+    found = publish_all(
+        {solve.name: (solve, pushed(image, solve), solve.references) for solve in (one, other)}, engine=ENGINE
+    )
 
     assert {name: record.status for name, record in found.items()} == {"app": "failed", "other": "built"}

@@ -73,6 +73,28 @@ def test_the_type_of_the_manifest_stays_what_it_is(registry: FakeRegistry):
     assert registry.media_type == "application/vnd.oci.image.index.v1+json"
 
 
+def test_a_token_for_reading_is_not_tried_for_writing(registry: FakeRegistry):
+    image = registry.image = make_image(index=True)
+    registry.login, registry.scoped, registry.tags = "token", True, {}
+
+    retag(make_solve(push=True), image.digest, [f"{registry.host}/team/app:{tag}" for tag in "ab"], engine=NO_ENGINE)
+
+    assert registry.tags == {"a": image.digest, "b": image.digest}
+    assert sum(path.startswith("/token") for path, _ in registry.asked) == 2
+
+
+def test_each_name_that_moved_is_told(registry: FakeRegistry):
+    image = registry.image = make_image()
+    registry.tags, registry.refuses = {}, "/manifests/b"
+    moved: list[str] = []
+    names = [f"{registry.host}/team/app:{tag}" for tag in "abc"]
+
+    with pytest.raises(RegistryError):
+        retag(make_solve(push=True), image.digest, names, engine=NO_ENGINE, moved=moved.append)
+
+    assert moved == names[:1]
+
+
 @pytest.mark.parametrize("status", [403, 500])
 def test_a_registry_that_refuses_is_told(registry: FakeRegistry, status: int):
     image = registry.image = make_image()
