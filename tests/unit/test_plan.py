@@ -111,6 +111,11 @@ def test_a_tag_that_names_a_commit_where_there_is_none_is_refused_with_a_way_out
     assert "--set '*.tags=[latest]'" in caught.value.hint
 
 
+def test_a_branch_that_makes_the_staging_tag_is_refused():
+    with pytest.raises(UsageError, match=r"the tag 'buildorch-\{git_branch\}' is buildorch-staging"):
+        tags("['buildorch-{git_branch}']", revision=Revision(sha="a" * 40, branch="staging", dirty=False))
+
+
 def test_a_branch_that_makes_a_tag_too_long_is_refused():
     with pytest.raises(UsageError, match="is longer than 128 characters"):
         tags("['{git_branch}']", revision=Revision(CLEAN.sha, "b" * 129, dirty=False))
