@@ -182,6 +182,11 @@ class Proxy:
         self._met: dict[int, int] = {}
         self._guard = threading.Lock()
 
+    def meet(self, fault: Fault) -> None:
+        """Let only this happen from now on, as if nothing had been asked yet."""
+        with self._guard:
+            self.faults, self._met, self.spoilt = [fault], {}, []
+
     def fault_for(self, request: Request) -> Fault | None:
         """The fault whose turn it is."""
         with self._guard:
