@@ -67,8 +67,6 @@ class Surroundings:
     onbuild: Callable[[Base, Sequence[str]], tuple[str, ...] | None] = lambda _base, _platforms: ()
     """The `OnBuild` of a base image for some platforms, None where its config cannot be read."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    on_change: Callable[[], object] = lambda: None
-    """Called where a context is not what it was when it was read last: something will be built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +127,6 @@ def read(plan: Plan, surroundings: Surroundings) -> dict[str, Inputs]:
         one = _with_triggers(found[solve.name], bases, triggers, surroundings)
         triggers[solve.name] = one.reads.triggers if one.reads else ()
         inputs[solve.name] = dataclasses.replace(_inputs(one, bases, surroundings), links=_links(solve, one.solve))
-        if any(listing.is_new for listing in inputs[solve.name].listings.values()):
-            surroundings.on_change()
     return inputs
 
 

@@ -174,8 +174,8 @@ class _Building:
                 await send.send(told)
                 if isinstance(told, SolveFinished):
                     group.start_soon(self._settle, solves[told.service], told, watching.inputs, sizes, send)
-        if not self.stop.requested:
-            for event in await anyio.to_thread.run_sync(run.publish):
+        if not self._is_stopped():
+            for event in await anyio.to_thread.run_sync(run.publish, self._is_stopped):
                 await send.send(event)
 
     async def _settle(
@@ -198,6 +198,9 @@ class _Building:
                 self.settled[solve.name].set()
         if event:
             await send.send(event)
+
+    def _is_stopped(self) -> bool:
+        return self.stop.requested
 
     def _close(self, cut_off: int | None) -> Report:
         return self.run.close(interrupted=self.stop.exit_code or cut_off)

@@ -30,7 +30,7 @@ from buildorch.skipping import Decided, Past, decide_all, presences
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from buildorch.bases import Base, Lock
     from buildorch.engine import EngineInfo
@@ -139,8 +139,6 @@ class AtHand:
     def decide(self, request: BuildRequest) -> dict[str, Decided]:
         """Build or skip, for every service of the plan."""
         asked = "--force" if request.force else "--no-cache" if request.no_cache else ""
-        if asked or any(solve.name not in self.past.images for solve in self.planned.plan.solves):
-            self.surroundings.on_change()
         looking = None if asked else Meanwhile(self._presences)
         read = inputs.read(self.planned.plan, self.surroundings)
         there = looking.answer() if looking else {}
@@ -178,14 +176,8 @@ def ask_engine() -> Meanwhile[tuple[Engine, EngineInfo]]:
 
 
 @contextmanager
-def opened(
-    request: BuildRequest,
-    planned: Planned,
-    asking: Meanwhile[tuple[Engine, EngineInfo]],
-    *,
-    on_change: Callable[[], object] = lambda: None,
-) -> Iterator[AtHand]:
-    """Everything at hand, closed at the end; `on_change` is called as soon as it is known that something is built."""
+def opened(request: BuildRequest, planned: Planned, asking: Meanwhile[tuple[Engine, EngineInfo]]) -> Iterator[AtHand]:
+    """Everything at hand, closed at the end."""
     state = planned.project.state
     buildx = client.find_buildx()
     with ExitStack() as stack:
@@ -210,7 +202,6 @@ def opened(
                 mirrors=info.mirrors,
                 builder=client.current_builder(),
                 onbuild=partial(_onbuild, ledger, info.mirrors),
-                on_change=on_change,
             ),
             environment=Environment(
                 engine=info.version,

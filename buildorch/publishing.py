@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 from buildorch.buildx.failures import failure
@@ -22,7 +21,7 @@ from buildorch.registry import Repository
 from buildorch.retagging import retag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from buildorch.engine import Engine
     from buildorch.plan import Solve
@@ -61,15 +60,30 @@ def checked(records: Mapping[str, ServiceRecord]) -> dict[str, ServiceRecord]:
     Their indexes, manifests and configs were fetched and hashed when they were measured. Every layer is asked for here,
     since one whose size was known from another repository was not.
     """
+    given_up: dict[str, RegistryError] = {}
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        asked = {name: [threads.submit(ask) for ask in _questions(record)] for name, record in records.items()}
+        asked = {
+            name: [threads.submit(_ask, repository, digest, given_up) for digest in sorted(_layers(record))]
+            for name, record in records.items()
+            for repository in (Repository.of(ImageReference.parse(record.reference)),)
+        }
         return {name: _judged(records[name], answers) for name, answers in asked.items()}
 
 
-def _questions(record: ServiceRecord) -> list[Callable[[], None]]:
-    repository = Repository.of(ImageReference.parse(record.reference))
-    layers = {layer.digest for platform in record.platforms.values() for layer in platform.layers}
-    return [partial(repository.require_blob, digest) for digest in sorted(layers)]
+def _layers(record: ServiceRecord) -> set[str]:
+    return {layer.digest for platform in record.platforms.values() for layer in platform.layers}
+
+
+def _ask(repository: Repository, digest: str, given_up: dict[str, RegistryError]) -> None:
+    """Whether a layer is there; a registry that did not answer once is asked no more: one wait, not hundreds."""
+    if error := given_up.get(repository.host):
+        raise error
+    try:
+        repository.require_blob(digest)
+    except RegistryError as error:
+        if not error.missing:
+            given_up[repository.host] = error
+        raise
 
 
 def _judged(record: ServiceRecord, answers: Iterable[Future[None]]) -> ServiceRecord:
@@ -84,7 +98,8 @@ def _judged(record: ServiceRecord, answers: Iterable[Future[None]]) -> ServiceRe
     if missing := next((error for error in errors if error.missing), None):
         message = f"its image is not whole at the registry: {missing}"
         # It is to be pushed again, so it may not be skipped.
-        return dataclasses.replace(unpublished(record, message), fingerprint=None)
+        hint = "run it again: it is built and pushed once more"
+        return dataclasses.replace(unpublished(record, message, hint=hint), fingerprint=None)
     return unpublished(record, f"its image could not be looked at: {errors[0]}", hint=errors[0].hint)
 
 

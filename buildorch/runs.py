@@ -3,7 +3,7 @@
 In: a `BuildRequest`. Out: a `Run`, whose methods give events and the `Report`. Touches: what `buildorch.preparing`
 touches, the leases of what is built, the ledger and the run record; tags, where a pushed or a skipped image lacks one.
 
-A run in which nothing has to be built is `begin`, `skip`, `publish` and `close`.
+A run in which nothing has to be built or named is `begin`, `skip` and `close`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import field
 from datetime import UTC, datetime
-from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from buildorch import preparing, project
 from buildorch.errors import Busy, UsageError
 from buildorch.events import RunStarted, ServiceFinished, SolveFinished, StepWarned, now
 from buildorch.fingerprint import Build, Skip
-from buildorch.meanwhile import Meanwhile
 from buildorch.plan import Publish
 from buildorch.quantities import some_of
 from buildorch.record import Failure, FailureKind, GitFacts, Report, ServiceRecord
@@ -32,7 +29,7 @@ from buildorch.skipping import is_proven, made_from, skipped
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from buildorch.events import LeaseAwaited
@@ -92,15 +89,9 @@ def _read(request: BuildRequest) -> Reading:
     record = request.record or planned.project.state / RECORD
     project.require_writable(record)
     with ExitStack() as stack:
-        at_hand = stack.enter_context(preparing.opened(request, planned, asking, on_change=load_event_loop))
+        at_hand = stack.enter_context(preparing.opened(request, planned, asking))
         planned.project.remember()
         return Reading(at_hand, at_hand.decide(request), record.absolute(), stack.pop_all())
-
-
-@cache
-def load_event_loop() -> Meanwhile[object]:
-    """Import what builds run on, once something is to be built, while inputs are still read: it takes 60 ms."""
-    return Meanwhile(lambda: [import_module(name) for name in ("asyncio", "anyio")])
 
 
 class Held(NamedTuple):
@@ -157,7 +148,7 @@ class Run:
     @property
     def builds(self) -> Plan:
         """What is not skipped."""
-        solves = (one for one in self.solves if isinstance(self.decided[one.name].decision, Build))
+        solves = (one for one in self.solves if self._is_built(one.name))
         return dataclasses.replace(self.at_hand.planned.plan, solves=tuple(solves))
 
     @property
@@ -172,10 +163,12 @@ class Run:
 
     @property
     def leased(self) -> list[str]:
-        """The services that no other run may touch: those that are built, and those whose names wait for others."""
-        built = {solve.name for solve in self.builds.solves}
-        waiting = {name for name, one in self.decided.items() if one.untagged and self._waits_for_all(name)}
-        return [solve.name for solve in self.solves if solve.name in built | waiting]
+        """The services that no other run may touch: those that are built, and those whose images lack names."""
+        decided = self.decided
+        return [one.name for one in self.solves if decided[one.name].untagged or self._is_built(one.name)]
+
+    def _is_built(self, name: str) -> bool:
+        return isinstance(self.decided[name].decision, Build)
 
     def require_publishable(self) -> None:
         """See that all can be held back, where all or none are to be published.
@@ -282,6 +275,7 @@ class Run:
         if found:
             self.at_hand.ledger.commit_all(self.run_id, found)
             self.records |= found
+            self._release(*found)
         return [ServiceFinished(at=now(), service=name, record=record) for name, record in found.items()]
 
     def _named(self, solve: Solve, record: ServiceRecord, lacking: tuple[str, ...]) -> ServiceRecord:
@@ -302,8 +296,11 @@ class Run:
         self.records[name] = record
         self.held[name] = held
 
-    def publish(self) -> list[ServiceFinished]:
-        """Move the names of everything that was held back, or none where something speaks against it; commit it."""
+    def publish(self, stopped: Callable[[], bool]) -> list[ServiceFinished]:
+        """Move the names of everything that was held back, or none where something speaks against it; commit it.
+
+        Nothing is moved once `stopped` says so: `close` commits what is held.
+        """
         if not self.held:
             return []
         from buildorch import publishing  # noqa: PLC0415 - for runs that publish all or none
@@ -313,6 +310,8 @@ class Run:
             self.records |= publishing.checked({name: self.records[name] for name in self.held})
         if against := publishing.objections(self.records, everything):
             return self._withhold(against)
+        if stopped():
+            return []
         self.published = True
         waiting = {
             solve.name: (solve, self.records[solve.name], self.held[solve.name].lacking)
@@ -361,7 +360,7 @@ class Run:
         )
         snapshot = built_from.snapshot(made).to_bytes() if record.digest else None
         if solve.name in self.staged:
-            record = self._named_before(solve, record, last)
+            record = self._named_before(solve, record)
             if record.digest and self._waits_for_all(solve.name):
                 self._hold(solve.name, record, Held(solve.references, snapshot))
                 return None
@@ -370,10 +369,10 @@ class Run:
         self._commit(solve.name, record, snapshot=snapshot)
         return ServiceFinished(at=now(), service=solve.name, record=record)
 
-    def _named_before(self, solve: Solve, record: ServiceRecord, last: ServiceRecord | None) -> ServiceRecord:
+    def _named_before(self, solve: Solve, record: ServiceRecord) -> ServiceRecord:
         """The record of what was pushed, with the names its image has had before."""
-        had = last.references if last and record.unchanged else ()
-        record = dataclasses.replace(record, references=tuple(one for one in solve.references if one in had))
+        had = self.decided[solve.name].named if record.unchanged else ()
+        record = dataclasses.replace(record, references=had)
         if record.status != "built" or record.digest:
             return record
         from buildorch import publishing  # noqa: PLC0415 - nothing that happens
@@ -389,7 +388,7 @@ class Run:
         if self.published:
             self._commit_held()
         elif self.held:
-            self._withhold("the run ended before all were built")
+            self._withhold("the run ended before it published")
         for solve in self.solves:
             if solve.name not in self.records:
                 reason = self.decided[solve.name].reason
@@ -414,8 +413,13 @@ class Run:
         """Durable before it is known to anybody, and before another run may build the service."""
         self.at_hand.ledger.commit(self.run_id, name, record, snapshot=snapshot)
         self.records[name] = record
+        self._release(name)
+
+    def _release(self, *names: str) -> None:
+        """Let other runs build these services."""
         if self.leases:
-            self.leases.release(name)
+            for name in names:
+                self.leases.release(name)
 
     def end(self) -> None:
         """Let go of everything."""

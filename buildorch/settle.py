@@ -55,7 +55,7 @@ def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reas
         status=_status(failure),
         reason=reason,
         reference=solve.references[0],
-        references=solve.references,
+        references=solve.references if solved else (),
         digest=facts.digest if facts else None,
         index_digest=facts.index_digest if facts else None,
         bases=dict(solved.bases) if solved else {},

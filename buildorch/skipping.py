@@ -47,6 +47,8 @@ class Decided:
     """What differs from the last build; empty where nothing does, or there is none to compare with."""
     untagged: tuple[str, ...] = ()
     """Names that a skipped image does not have yet."""
+    named: tuple[str, ...] = ()
+    """Names that the last image has, where this run wants it."""
     deployed: ServiceRecord | None = None
     """The last image, whose digest stays if the build gives the same image under another; None where there is none, or
     its index would be made otherwise today."""
@@ -216,9 +218,10 @@ def _decide(
         expired=_expired(one.solve, last),
     )
     untagged = tuple(reference for reference, found in presences.items() if found.state == "untagged")
+    named = tuple(reference for reference, found in presences.items() if found.state == "present")
     if isinstance(decision, Skip):
-        return Decided(one, now, decision, changes, untagged)
-    return Decided(one, now, decision, changes, deployed=_deployed(now, last, snapshot))
+        return Decided(one, now, decision, changes, untagged, named)
+    return Decided(one, now, decision, changes, named=named, deployed=_deployed(now, last, snapshot))
 
 
 def _gone(presences: Mapping[str, Presence]) -> str:

@@ -52,13 +52,13 @@ def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_f
 
 
 def _run(opened: Run, show: Callable[[Event], None], *, fail_fast: bool) -> Report | int:
-    if opened.builds.solves or opened.awaited:
-        from buildorch.cli.building import build  # noqa: PLC0415 - an event loop is for those who build
+    if opened.leased:
+        from buildorch.cli.building import build  # noqa: PLC0415 - an event loop is for those who build or name
 
         return build(opened, show, fail_fast=fail_fast)
     opened.begin()
     show(opened.started())
-    for event in (*opened.skip(), *opened.publish()):
+    for event in opened.skip():
         show(event)
     report = opened.close()
     show(RunFinished(at=now(), report=report))

@@ -55,11 +55,6 @@ class ContextListing:
     _files: bytes | None = field(repr=False, compare=False)
     """What the files came to, where they were read just now."""
 
-    @property
-    def is_new(self) -> bool:
-        """Whether it is not what the cache had."""
-        return self._files is not None
-
     def again(self) -> ContextListing:
         """The same folder, read as it is now."""
         return read(self._folder, self._cache, used=self._used)

@@ -19,7 +19,7 @@ def exit_code(records: Iterable[ServiceRecord], *, interrupted: int | None = Non
     """What the run exits with.
 
     A signal's code comes first; then 1 for a build that failed for its own sake, 4 where only something outside could
-    not be reached, 3 for a violated policy, 0.
+    not be reached, 3 for a violated policy, 1 where images were built and not published, 0.
     """
     if interrupted is not None:
         return interrupted
@@ -33,4 +33,4 @@ def exit_code(records: Iterable[ServiceRecord], *, interrupted: int | None = Non
         return EXIT_BUILD_FAILED
     if any(finding.severity == "error" for record in found for finding in record.findings):
         return EXIT_POLICY
-    return EXIT_OK
+    return EXIT_BUILD_FAILED if any(record.withheld for record in found) else EXIT_OK

@@ -202,7 +202,7 @@ def test_a_program_that_goes_away_from_its_run_leaves_the_names_and_a_record_tha
 
     record = sandbox.record["services"]["api"]
     assert (record["status"], record["references"]) == ("built", [])
-    assert record["warnings"][-1] == "its names were not moved: the run ended before all were built"
+    assert record["warnings"][-1] == "its names were not moved: the run ended before it published"
     assert set(names("api")) == {STAGING_TAG}
 
 
@@ -251,7 +251,10 @@ def test_a_program_that_goes_away_while_names_are_moved_is_not_held_up(sandbox: 
     assert len(names("api")) == len(names("web")) == 3
 
 
-def test_no_other_run_touches_an_image_whose_names_wait_for_all(sandbox: Sandbox, registry: str, names):
+@pytest.mark.parametrize("is_edited", [True, False])
+def test_no_other_run_touches_an_image_whose_names_wait_for_all(
+    sandbox: Sandbox, registry: str, names, *, is_edited: bool
+):
     make(sandbox, registry)
     sandbox.build(output="push").raise_for_status()
     make(sandbox, registry, api="tags: [v2, latest]")
@@ -261,7 +264,8 @@ def test_no_other_run_touches_an_image_whose_names_wait_for_all(sandbox: Sandbox
     for line in run.stderr:
         if json.loads(line)["event"] == "solve_started":
             break
-    sandbox.write("services/api/data", "edited meanwhile")
+    if is_edited:
+        sandbox.write("services/api/data", "edited meanwhile")
 
     other = sandbox.command("build", "api", "--push", "--no-wait")
     run.communicate(timeout=60)
@@ -270,6 +274,19 @@ def test_no_other_run_touches_an_image_whose_names_wait_for_all(sandbox: Sandbox
     assert run.returncode == 0
     assert sandbox.record["services"]["api"]["status"] == "skipped"
     assert names("api")["v2"] == names("api")["latest"] == sandbox.record["services"]["api"]["digest"]
+
+
+def test_names_in_the_engine_are_not_taken_for_names_at_the_registry(sandbox: Sandbox, registry: str, names):
+    make(sandbox, registry)
+    loaded = sandbox.build().raise_for_status().services["api"]
+    sandbox.write("services/web/Dockerfile", f"FROM {BASE}\nRUN exit 7\n")
+
+    pushed = sandbox.build(output="push", publish="all-or-none").services["api"]
+
+    assert (pushed.digest, len(loaded.references)) == (loaded.digest, 2)
+    assert (pushed.status, pushed.references) == ("built", ())
+    assert "web is failed" in pushed.withheld
+    assert set(names("api")) == {STAGING_TAG}
 
 
 @pytest.mark.parametrize(

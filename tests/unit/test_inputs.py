@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -120,21 +119,6 @@ def test_a_file_that_was_written_twice_in_one_tick_of_the_clock_is_named(project
     unseen = dataclasses.replace(first.listings[""], state=second.listings[""].state)
 
     assert dataclasses.replace(first, listings={"": unseen}).changed() == ("main.py",)
-
-
-def test_that_something_will_be_built_is_told_while_the_rest_is_still_read(
-    project: Project, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("buildorch.context.content.MARGIN_NS", 0)
-    time.sleep(0.02)  # what was written in this tick of the clock is not trusted to be known
-    told: list[str] = []
-
-    project.read(on_change=lambda: told.append("at first"))
-    project.read(on_change=lambda: told.append("unchanged"))
-    project.write(main_py="another")
-    project.read(on_change=lambda: told.append("changed"))
-
-    assert told == ["at first", "changed"]
 
 
 def test_a_file_that_the_dockerfile_does_not_read_does_not_count(project: Project):

@@ -11,7 +11,7 @@ from fakes import FakeRegistry, Image, make_image
 
 from buildorch.engine import Engine
 from buildorch.plan import Selection, Solve, resolve
-from buildorch.publishing import checked, objection, objections, publish, publish_all, withhold
+from buildorch.publishing import AT_ONCE, checked, objection, objections, publish, publish_all, withhold
 from buildorch.record import FailureKind, Finding, ServiceRecord, Severity
 from buildorch.services import parse
 from buildorch.testing import make_digest, make_failure, make_platform, make_record
@@ -159,6 +159,21 @@ def test_a_registry_that_cannot_be_asked_is_no_reason_to_build_again(registry: F
     assert "could not be looked at" in found.error.message
     assert "503" in found.error.message
     assert found.fingerprint == record.fingerprint
+
+
+def test_a_registry_that_does_not_answer_is_not_asked_for_every_layer(registry: FakeRegistry):
+    image = registry.image = make_image(layers=[f"layer {number}".encode() for number in range(200)])
+    record = pushed(image, make_solve(registry))
+    [platform] = record.platforms.values()
+    layers = tuple(dataclasses.replace(platform.layers[0], digest=digest) for digest in image.blobs)
+    record = dataclasses.replace(record, platforms={"linux/amd64": dataclasses.replace(platform, layers=layers)})
+    registry.head_status = 503
+
+    [found] = checked({"app": record}).values()
+
+    assert found.error is not None
+    assert "503" in found.error.message
+    assert len(registry.asked) <= 2 * AT_ONCE
 
 
 def test_a_registry_that_refuses_a_name_is_told_and_the_others_are_kept(registry: FakeRegistry):

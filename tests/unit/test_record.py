@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 
 from buildorch.errors import BuildFailed
 from buildorch.record import (
+    NOT_MOVED,
     Budget,
     EngineFacts,
     Failure,
@@ -143,6 +144,10 @@ def ended(status: str = "built", *, code: int | None = None, severity: str | Non
     return dataclasses.replace(make_record(status, error=error), findings=findings)
 
 
+def withheld(record: ServiceRecord) -> ServiceRecord:
+    return dataclasses.replace(record, warnings=(f"{NOT_MOVED}the run ended before it published",))
+
+
 @pytest.mark.parametrize(
     ("records", "interrupted", "code"),
     [
@@ -161,6 +166,8 @@ def ended(status: str = "built", *, code: int | None = None, severity: str | Non
         ([ended(), ended("cancelled", code=1)], 130, 130),
         ([ended("failed", code=1)], 143, 143),
         ([ended()], 130, 130),
+        ([withheld(ended())], None, 1),
+        ([withheld(ended(severity="error"))], None, 3),
     ],
 )
 def test_what_a_run_exits_with(records: list[ServiceRecord], interrupted: int | None, code: int):
