@@ -24,7 +24,7 @@ from buildorch.retagging import retag
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from anyio.abc import ObjectSendStream
 
@@ -46,8 +46,8 @@ class KeepingSolver:
     engine: Engine
     deployed: Mapping[str, ServiceRecord]
     """Service -> its last image, where a build may give the same one under another digest."""
-    staged: frozenset[str] = frozenset()
-    """Services whose builds have not moved their names, so that there is nothing to move back."""
+    is_staged: Callable[[Solve], bool] = lambda _: False
+    """Whether a service's build has not moved its names, so that there is nothing to move back."""
 
     async def solve(
         self, solve: Solve, bases: Mapping[str, Solved], events: ObjectSendStream[Event]
@@ -85,7 +85,7 @@ class KeepingSolver:
         try:
             if self._manifests(solve, made.digest) != {one.manifest_digest for one in last.platforms.values()}:
                 return made
-            if solve.name not in self.staged:
+            if not self.is_staged(solve):
                 retag(solve, str(last.digest), solve.references, engine=self.engine)
         except EngineError as error:
             return Failure(

@@ -151,7 +151,7 @@ class _Building:
         self.settled = {name: anyio.Event() for name in solves}
         inputs = {name: one.inputs for name, one in run.decided.items()}
         is_frozen = partial(run.at_hand.engine.is_frozen, timeout_s=ANSWER_S)
-        doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen, run.staged))
+        doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen, run.is_staged))
         watching = WatchingSolver(doubting, run.at_hand.reread, inputs)
         deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
         for event in await anyio.to_thread.run_sync(run.skip):
@@ -161,7 +161,7 @@ class _Building:
         async with (
             execute(
                 builds,
-                KeepingSolver(watching, run.at_hand.engine, deployed, run.staged),
+                KeepingSolver(watching, run.at_hand.engine, deployed, run.is_staged),
                 jobs=run.jobs,
                 fail_fast=self.fail_fast,
                 stop=self.stop,

@@ -2,8 +2,8 @@
 
 In: a solve, its record. Out: the record with the names its image has now. Touches: a registry's tags.
 
-BuildKit is given one tag to push under, `plan.STAGING_TAG`: to push by a digest alone is what the docker driver refuses
-(docker/buildx `build/opt.go`). So the names that people deploy move here, and only to what was looked at.
+BuildKit is given one tag to push under, `services.STAGING_TAG`: to push by a digest alone is what the docker driver
+refuses (docker/buildx `build/opt.go`). So the names that people deploy move here, and only to what was looked at.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from buildorch.plan import Solve
     from buildorch.record import ServiceRecord
 
-NAMED_AT_MOST = 3
 AT_ONCE = 16
-"""How many services are looked at, or named, side by side: what costs is the way there and back."""
+"""How many layers are asked for, or services named, side by side: what costs is the way there and back."""
 
 
 def objection(record: ServiceRecord) -> str:
@@ -44,7 +43,7 @@ def objections(records: Mapping[str, ServiceRecord], names: Iterable[str]) -> st
     """What speaks against publishing all of these services; empty where nothing does."""
     found = {name: objection(records[name]) if name in records else "not built" for name in names}
     against = tuple(f"{name} is {what}" for name, what in found.items() if what)
-    return f"all or none are published, and {some_of(against, at_most=NAMED_AT_MOST)}" if against else ""
+    return f"all or none are published, and {some_of(against)}" if against else ""
 
 
 def withhold(solve: Solve, record: ServiceRecord, why: str) -> ServiceRecord:

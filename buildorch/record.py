@@ -162,7 +162,7 @@ class ServiceRecord:
     reference: str
     """The image's first name, `name:tag`."""
     references: tuple[str, ...] = ()
-    """Every name it got; none where the image was pushed, and something spoke against moving its names."""
+    """Every name the image has; with a push none where something spoke against moving them."""
     digest: str | None = None
     """What the reference resolves to and a deploy pins: the index's digest, or the only manifest's."""
     index_digest: str | None = None

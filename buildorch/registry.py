@@ -57,7 +57,8 @@ _HINTS = {
     403: "log in with `docker login`",
     429: "it has had too many requests: log in with `docker login`, or try again later",
 }
-_ELSEWHERE = frozenset({301, 302, 303, 307, 308})
+ELSEWHERE = frozenset({301, 302, 303, 307, 308})
+"""The statuses of a redirect."""
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -245,9 +246,9 @@ class Repository:
             headers = {**headers, "Authorization": self._authorization}
             response = _request(url, headers, opened, method=method, body=data, timeout_s=self.timeout_s)
         redirects = 0
-        if not follow and response.status in _ELSEWHERE:
+        if not follow and response.status in ELSEWHERE:
             return response
-        while body is None and response.status in _ELSEWHERE and redirects < 5:
+        while body is None and response.status in ELSEWHERE and redirects < 5:
             redirects += 1
             url = _moved(url, response.getheader("Location") or "")
             # Blob stores refuse a second kind of authorization: the address itself holds it.

@@ -151,15 +151,12 @@ class Run:
         solves = (one for one in self.solves if self._is_built(one.name))
         return dataclasses.replace(self.at_hand.planned.plan, solves=tuple(solves))
 
-    @property
-    def staged(self) -> frozenset[str]:
-        """The services whose images are pushed first, and get their names when they are known to be good.
+    def is_staged(self, solve: Solve) -> bool:
+        """Whether a service's image is pushed first, and gets its names when it is known to be good.
 
-        None on the graphdriver store: what BuildKit calls an image's digest there is nothing a registry knows.
+        Not on the graphdriver store: what BuildKit calls an image's digest there is nothing a registry knows.
         """
-        if self.at_hand.facts.store == "graphdriver":
-            return frozenset()
-        return frozenset(solve.name for solve in self.solves if solve.is_only_pushed)
+        return solve.is_only_pushed and self.at_hand.facts.store != "graphdriver"
 
     @property
     def leased(self) -> list[str]:
@@ -180,8 +177,7 @@ class Run:
             raise UsageError(f"publish is {self.request.publish!r}", hint=f"one of {', '.join(get_args(Publish))}")
         if self.request.publish == "each":
             return
-        staged = self.staged
-        others = tuple(one.name for one in self.solves if one.destination != "nowhere" and one.name not in staged)
+        others = tuple(one.name for one in self.solves if one.destination != "nowhere" and not self.is_staged(one))
         if not others:
             return
         hint = "add --push; a service with `outputs` of its own must have none but type=registry"
@@ -268,7 +264,7 @@ class Run:
                     continue
                 named = tuple(reference for reference in record.references if reference not in one.untagged)
                 record = dataclasses.replace(record, references=named)
-                if self._waits_for_all(name):
+                if self._waits_for_all(one.inputs.solve):
                     self._hold(name, record, Held(one.untagged, None))
                 else:
                     found[name] = self._named(one.inputs.solve, record, one.untagged)
@@ -282,14 +278,14 @@ class Run:
         """The record of an image with the names it has now: those it lacked too, unless something is against it."""
         from buildorch import publishing  # noqa: PLC0415 - for those who push, and for names that lack
 
-        if solve.name in self.staged:
+        if self.is_staged(solve):
             if against := publishing.objection(record):
                 return publishing.withhold(solve, record, against)
             [record] = publishing.checked({solve.name: record}).values()
         return record if record.error else publishing.publish(solve, record, lacking, engine=self.at_hand.engine)
 
-    def _waits_for_all(self, name: str) -> bool:
-        return self.request.publish == "all-or-none" and name in self.staged
+    def _waits_for_all(self, solve: Solve) -> bool:
+        return self.request.publish == "all-or-none" and self.is_staged(solve)
 
     def _hold(self, name: str, record: ServiceRecord, held: Held) -> None:
         """Keep a record back until `publish`: which names its image will have is not known before."""
@@ -359,9 +355,9 @@ class Run:
             bases={**built_from.observed.bases, **record.bases} if record.digest else {},
         )
         snapshot = built_from.snapshot(made).to_bytes() if record.digest else None
-        if solve.name in self.staged:
+        if self.is_staged(solve):
             record = self._named_before(solve, record)
-            if record.digest and self._waits_for_all(solve.name):
+            if record.digest and self._waits_for_all(solve):
                 self._hold(solve.name, record, Held(solve.references, snapshot))
                 return None
             if record.digest:

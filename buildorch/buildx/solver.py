@@ -53,8 +53,8 @@ class BuildxSolver:
     """An existing temporary folder of the run's own, for aliases and metadata files."""
     is_frozen: Callable[[], bool] = lambda: False
     """Whether the engine takes a question and gives no answer."""
-    staged: frozenset[str] = frozenset()
-    """Services that are pushed under their staging names alone."""
+    is_staged: Callable[[Solve], bool] = lambda _: False
+    """Whether a service is pushed under its staging name alone."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     async def solve(
@@ -71,7 +71,7 @@ class BuildxSolver:
         metadata_file = self.folder / f"{solve.name}.metadata.json"
         metadata_file.unlink(missing_ok=True)
         images = {name: bases[service].reference for name, service in solve.bases.items()}
-        staged = solve.name in self.staged
+        staged = self.is_staged(solve)
         argv = arguments(solve, metadata_file=metadata_file, aliases=links, bases=images, staged=staged)
         progress = Progress(solve.name)
         try:

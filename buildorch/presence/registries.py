@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 from buildorch.errors import RegistryError
 from buildorch.oci import ImageReference, is_digest
 from buildorch.presence.wanted import Held, Presence, Wanted, judge, unknown
-from buildorch.registry import ACCEPT, PASSING, Repository, pause_s, retry_after_s
+from buildorch.registry import ACCEPT, ELSEWHERE, PASSING, Repository, pause_s, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +38,6 @@ PATIENCE_S = 3.0
 moment: to build again what is there would take longer, to wait for each of fifty images too."""
 MAX_HEAD = 64 * 1024
 _STATUS = re.compile(r"HTTP/1\.([01]) ([2-5]\d\d)\b")
-_ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 
 
 def in_registries(
@@ -117,14 +116,14 @@ def _named(tag: str, repository: Repository, line: _Line) -> str | None:
         return None
     if status == 200 and is_digest(digest):
         return digest
-    if status in _ELSEWHERE or status in {200, 405}:  # it does not say the digest here, or at all, or knows no HEAD
+    if status in ELSEWHERE or status in {200, 405}:  # it does not say the digest here, or at all, or knows no HEAD
         return repository.digest(tag, verify=True)
     raise _refused(repository, status, f"manifests/{tag}")
 
 
 def _has_manifest(digest: str, repository: Repository, line: _Line) -> bool:
     status, _ = _head(f"manifests/{digest}", repository, line)
-    if status in _ELSEWHERE or status == 405:
+    if status in ELSEWHERE or status == 405:
         return repository.digest(digest, verify=True) == digest
     if status not in {200, 404}:
         raise _refused(repository, status, f"manifests/{digest}")
@@ -133,7 +132,7 @@ def _has_manifest(digest: str, repository: Repository, line: _Line) -> bool:
 
 def _has_blob(digest: str, repository: Repository, line: _Line) -> bool:
     status, _ = _head(f"blobs/{digest}", repository, line)
-    if status not in {200, 404, *_ELSEWHERE}:
+    if status not in {200, 404, *ELSEWHERE}:
         raise _refused(repository, status, f"blobs/{digest}")
     # The address a blob is sent to is often good for a GET alone. The registry has found the blob before it gives it.
     return status != 404

@@ -86,7 +86,7 @@ async def test_the_names_go_back_to_the_index_that_is_deployed_and_what_builds_o
 async def test_names_that_the_build_did_not_move_are_not_moved_back(engine: FakeEngine):
     old, new = two_of_one_image()
     engine.images = {"team/app:held": old, **dict.fromkeys(NAMES, new)}
-    solver = dataclasses.replace(in_engine(engine, new, record_of(old)), staged=frozenset({"app"}))
+    solver = dataclasses.replace(in_engine(engine, new, record_of(old)), is_staged=lambda _: True)
 
     outcome = await built(solver, make_solve())
 

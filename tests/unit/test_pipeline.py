@@ -105,6 +105,48 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox
     assert list(temporary.iterdir()) == [], "a run left files behind"
 
 
+async def refused(request: BuildRequest) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        await events_of(request)
+    return caught.value
+
+
+@pytest.mark.anyio
+async def test_an_unknown_way_to_publish_is_refused_and_not_taken_for_another(sandbox: Sandbox):
+    sandbox.services("  app:", app="")
+
+    error = await refused(sandbox.request(output="push", publish="all_or_none"))
+
+    assert (str(error), error.hint) == ("publish is 'all_or_none'", "one of each, all-or-none")
+    assert not sandbox.started("app")
+
+
+@pytest.mark.anyio
+async def test_all_or_none_is_refused_where_names_move_with_the_build_of_a_graphdriver_store(sandbox: Sandbox):
+    sandbox.services("  app:", app="")
+    sandbox.engine.store = "graphdriver"
+
+    error = await refused(sandbox.request(output="push", publish="all-or-none"))
+
+    assert "all or none can be published only of what is pushed: not app" in str(error)
+    assert "containerd image store" in error.hint
+    assert not sandbox.started("app")
+
+
+@pytest.mark.anyio
+async def test_a_push_that_does_not_say_what_it_pushed_is_a_failure_and_names_nothing(sandbox: Sandbox, tmp_path: Path):
+    install_buildx(tmp_path / "docker", replay=DATA / "executed.rawjson", digest="")
+    sandbox.services("  app:", app="")
+
+    report = report_of(await events_of(sandbox.request(output="push")))
+
+    record = report.services["app"]
+    assert record.error is not None
+    assert (record.status, record.error.kind, record.references) == ("failed", "unpublished", ())
+    assert record.error.message == "docker buildx does not say what it pushed"
+    assert report.exit_code == 4
+
+
 @asynccontextmanager
 async def soon(request: BuildRequest, *, stop: Stop | None = None) -> AsyncIterator[ObjectReceiveStream[Event]]:
     """A stream that is red where it has no end: one run may wait for another."""
