@@ -6,6 +6,7 @@ import argparse
 import datetime
 import functools
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -158,6 +159,31 @@ def growth(folder: Path) -> Iterator[Row]:
     plots.growth(points, PLOT)
 
 
+def judged(folder: Path) -> Iterator[Row]:
+    project = projects.large_service(folder / "judged", files=15_000, bytes_each=20_000)
+    measuring.seconds(measuring.buildorch(project.root), cwd=project.root, check=False)
+    command = [measuring.PYTHON, "-m", "buildorch", "check"]
+    layers = project.root / ".buildorch" / "layers"
+
+    def unread() -> float:
+        shutil.rmtree(layers)
+        return measuring.seconds(command, cwd=project.root, check=False)
+
+    times = measuring.in_turn(
+        {"unread": unread, "read": functools.partial(measuring.seconds, command, cwd=project.root, check=False)},
+        rounds=5,
+    )
+    shutil.rmtree(layers)
+    peak = measuring.peak_kilobytes_of(command, cwd=project.root, check=False) / 1024
+    for name, work in (
+        ("unread", "every rule, an image of 300 MB, layers read"),
+        ("read", "the same, layers remembered"),
+    ):
+        took = times[name]
+        yield Row(work, f"{statistics.median(took):.2f} s", "2 s", f"{measuring.spread(took)}; {peak:.0f} MB of 150 MB")
+    measuring.empty_caches(project.images)
+
+
 CASES: dict[str, Callable[[Path], Iterator[Row]]] = {
     "start-up": start_up,
     "memory": memory,
@@ -168,6 +194,7 @@ CASES: dict[str, Callable[[Path], Iterator[Row]]] = {
     "unchanged-fifty": unchanged_fifty,
     "unchanged-registry": unchanged_registry,
     "growth": growth,
+    "judged": judged,
 }
 
 

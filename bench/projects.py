@@ -50,6 +50,27 @@ def small_services(root: Path, *, count: int, files: int, registry: str = "") ->
     return _project(root, f"{registry}/bench" if registry else "bench", names, services=text, copy=None)
 
 
+def large_service(root: Path, *, files: int, bytes_each: int) -> Project:
+    """One service with every rule on, whose image weighs as much as a deployed one."""
+    chance = random.Random(20260101)  # noqa: S311 - the same files in every run
+    folder = root / "services" / "large"
+    for number in range(files):
+        file = folder / "app" / f"module_{number % 100:02}" / f"file_{number:05}.bin"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Half of it can be compressed, as programs can.
+        file.write_bytes(chance.randbytes(bytes_each // 2) + bytes(bytes_each - bytes_each // 2))
+    (folder / "Dockerfile").write_text(
+        "FROM scratch AS files\nCOPY app /app\nFROM scratch\nCOPY --from=files /app /app\nUSER app\n"
+        'HEALTHCHECK CMD ["/app/run"]\nCMD ["/app/run"]\n'
+    )
+    rules = ", ".join(f"{name}: warning" for name in ("pinned", "cache_mounts", "contents", "healthcheck", "exec_form"))
+    policy = f"{{user: non-root, min_stages: 2, bases: [scratch], build_checks: warning, labels: [x], {rules}}}"
+    service = f"{{tags: [bench], size: {{max: 1GB}}, policy: {policy}, secrets: [{{id: token, file: token}}]}}"
+    root.joinpath("token").write_text("a value that is in no layer")
+    text = f"version: 1\nproject: bench\nservices:\n  large: {service}\n"
+    return _project(root, "bench", ("large",), services=text, copy=None)
+
+
 def _project(root: Path, name: str, services_names: tuple[str, ...], *, services: str, copy: Path | None) -> Project:
     root.mkdir(parents=True, exist_ok=True)
     if copy:

@@ -18,12 +18,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from buildorch.api import build, build_async, make_plan
+    from buildorch.api import build, build_async, check, make_plan
     from buildorch.errors import BuildFailed, BuildorchError, EngineError, ServicesFileError, UsageError
     from buildorch.events import Event, RunFinished, ServiceFinished
     from buildorch.execute import Stop
     from buildorch.pipeline import BuildRequest, stream
     from buildorch.plan import Plan
+    from buildorch.policy import Subject
     from buildorch.record import Failure, Finding, Report, ServiceRecord
 
 __version__ = "0.1.0"
@@ -42,9 +43,11 @@ _HOMES = {
     "ServiceRecord": "record",
     "ServicesFileError": "errors",
     "Stop": "execute",
+    "Subject": "policy",
     "UsageError": "errors",
     "build": "api",
     "build_async": "api",
+    "check": "api",
     "make_plan": "api",
     "Plan": "plan",
     "stream": "pipeline",
@@ -65,10 +68,12 @@ __all__ = [
     "ServiceRecord",
     "ServicesFileError",
     "Stop",
+    "Subject",
     "UsageError",
     "__version__",
     "build",
     "build_async",
+    "check",
     "make_plan",
     "stream",
 ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from buildorch.plan import Output, Plan, Publish
     from buildorch.record import Report
+    from buildorch.report.findings import Checked
 
 
 def build(
@@ -37,6 +38,7 @@ def build(
     fail_fast: bool = False,
     publish: Publish = "each",
     wait: bool = True,
+    allow_policies: bool = False,
     overrides: Iterable[str] = (),
     record: str | os.PathLike[str] | None = None,
     backend: str = "asyncio",
@@ -56,6 +58,7 @@ def build(
         fail_fast: whether the first failure cancels the rest.
         publish: when pushed images get their names: `each` once it is there and keeps its policy, or `all-or-none`.
         wait: whether a service that another run builds is waited for; else nothing is built.
+        allow_policies: whether the services file's own policies are asked: they are programs.
         overrides: `SERVICE.KEY=VALUE`, over the services file.
         record: where the run record goes; `.buildorch/run.json` beside the services file by default.
         backend: anyio's backend, `asyncio` or `trio`.
@@ -79,6 +82,7 @@ def build(
         fail_fast=fail_fast,
         publish=publish,
         wait=wait,
+        allow_policies=allow_policies,
         overrides=tuple(overrides),
         record=Path(record) if record is not None else None,
     )
@@ -96,6 +100,41 @@ async def build_async(request: BuildRequest | None = None) -> Report:
             if isinstance(event, RunFinished):
                 return event.report
     raise InternalError("a run ended without its report")
+
+
+def check(
+    file: str | os.PathLike[str] = "services.yaml",
+    *,
+    names: Iterable[str] = (),
+    platforms: Iterable[str] = (),
+    allow_policies: bool = False,
+    overrides: Iterable[str] = (),
+) -> Checked:
+    """Judge images that are there by the services file's rules; what they find is in the result, not an exception.
+
+    Args:
+        file: the services file.
+        names: services, whose last images are judged, and images, judged by the rules of `defaults`; all services by
+            default.
+        platforms: the only ones to be judged; all that are there by default.
+        allow_policies: whether the services file's own policies are asked: they are programs.
+        overrides: `SERVICE.KEY=VALUE`, over the services file.
+
+    Raises:
+        UsageError: the services file cannot be used, or a name is neither a service nor an image.
+        EngineError: no engine.
+        LedgerError: the ledger cannot be read.
+    """
+    from buildorch import checking  # noqa: PLC0415 - a build does not judge this way
+
+    request = checking.CheckRequest(
+        file=Path(file),
+        names=tuple(names),
+        platforms=tuple(platforms),
+        overrides=tuple(overrides),
+        allow_policies=allow_policies,
+    )
+    return checking.check(request)
 
 
 def make_plan(request: BuildRequest | None = None) -> Plan:

@@ -6,12 +6,14 @@ In: nothing. Out: exception classes. Touches nothing.
     ├── UsageError                      2   the request cannot be carried out as it was put
     │   ├── ServicesFileError           2   every problem of one services file, each with its place
     │   ├── UnknownService              2
-    │   └── UnwritableRecord            2
+    │   ├── UnwritableRecord            2
+    │   └── NoSuchPlatform              2
     ├── LedgerError                     2   the ledger cannot be opened, read or written
     ├── EngineError                     4   something outside cannot be reached; a retry may help
     │   ├── EngineUnreachable           4
     │   ├── BuildxMissing               4
     │   ├── BuilderNotFound             4
+    │   ├── NoSuchImage                 4
     │   └── RegistryError               4
     ├── Busy                            75  another run builds the same, and this one was not to wait for it
     ├── BuildFailed                     the run's   raised by `Report.raise_for_status`
@@ -182,6 +184,14 @@ class BuildFailed(BuildorchError):
 
 def _clean(record: ServiceRecord) -> bool:
     return all(finding.severity != "error" for finding in record.findings)
+
+
+class NoSuchImage(EngineError):
+    """Neither the engine nor the registry of its name has an image."""
+
+
+class NoSuchPlatform(UsageError):
+    """An image has no manifest for a platform."""
 
 
 class MalformedDocument(EngineError):

@@ -1,8 +1,8 @@
-"""Reading what a build left: the documents of an image, and the unpacked size of each of its layers.
+"""Reading what a build left: the documents of an image, and of each layer its unpacked size and what else is asked.
 
 In: a digest, and where its bytes are: the engine's content store, its graphdriver store, or a registry.
-Out: `ImageDocuments`, for `buildorch.measure`. Touches: the engine's socket or the registry, and the layer sizes the
-ledger remembers: the unpacked size is a property of a layer's diff_id, so each layer is unpacked once, ever.
+Out: `ImageDocuments`, for `buildorch.measure` and the rules. Touches: the engine's socket or the registry, and what is
+remembered of layers: size and contents are properties of a layer's diff_id, so each layer is unpacked once, ever.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import threading
 from functools import partial
-from itertools import chain
-from typing import IO, TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
-from buildorch.engine import Engine, read_blob, read_saved
+from buildorch.engine import Engine, read_blob, read_saved, read_saved_layers
 from buildorch.errors import MalformedDocument
 from buildorch.measure import ImageDocuments, PlatformDocuments
 from buildorch.oci import (
@@ -27,13 +26,15 @@ from buildorch.oci import (
     load_json,
 )
 from buildorch.registry import Repository, retried
+from buildorch.unpacking import drain, unpacked
+from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
 
-PIECE = 1024 * 1024
-"""Most bytes unpacked at a time: a layer of zeros unpacks to a thousand times its size."""
-_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+    from buildorch.contents import LayerContents, LayerMemory
+
+_LEAKED, _CLEAN = "leaked", "clean"
 
 
 class Source(Protocol):
@@ -84,27 +85,121 @@ class RegistrySource:
         return self._repository.blob(digest)
 
 
-class LayerSizes:
-    """diff_id -> unpacked bytes, remembered; threads that need the same unknown layer unpack it once."""
+@dataclass(frozen=True, slots=True)
+class Hunted:
+    """A build secret, to be looked for in layers."""
 
-    def __init__(self, known: MutableMapping[str, int]) -> None:
-        self._known = known
+    secret: str
+    """Its id."""
+    texts: tuple[bytes, ...]
+    """What gives it away: any of these."""
+    mark: str
+    """What stands for its value where an answer is remembered: a keyed hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of layers besides their sizes."""
+
+    contents: bool = False
+    secrets: tuple[Hunted, ...] = ()
+
+
+SIZES_ALONE = Question()
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What is known of one layer."""
+
+    unpacked_bytes: int
+    contents: LayerContents | None = None
+    leaked: frozenset[str] = frozenset()
+    """The ids of the secrets that were found in it."""
+
+
+class Facts(Protocol):
+    """Where answers are remembered, as the ledger does."""
+
+    def fact(self, key: str) -> str | None:
+        """What was remembered."""
+
+    def remember(self, key: str, value: str) -> None:
+        """Remember it."""
+
+
+class Layers:
+    """What is known of layers, by diff_id; threads that need the same unknown layer read it once."""
+
+    def __init__(
+        self, sizes: MutableMapping[str, int], *, memory: LayerMemory | None = None, facts: Facts | None = None
+    ) -> None:
+        """Know these sizes, and what the memory and the facts hold."""
+        self._sizes, self._memory, self._facts = sizes, memory, facts
         self._guard = threading.Lock()
         self._busy: dict[str, threading.Lock] = {}
 
-    def get(self, diff_id: str, unpack: Callable[[], int]) -> int:
-        """The size, from memory or by unpacking."""
+    def examine(self, diff_id: str, examine: Callable[[Question], Examined], question: Question) -> Examined:
+        """What is asked, from memory or by reading the layer with `examine`."""
         with self._guard:
             turn = self._busy.setdefault(diff_id, threading.Lock())
         with turn:
-            size = self._known.get(diff_id)
-            if size is None:
-                size = self._known[diff_id] = unpack()
-            return size
+            known = self._known(diff_id, question)
+            if known is None:
+                known = examine(question)
+                self._remember(diff_id, known, question)
+            return known
+
+    def recall(self, diff_id: str) -> LayerContents | None:
+        """What a layer holds, if that is remembered."""
+        return self._memory.get(diff_id) if self._memory and diff_id else None
+
+    def _known(self, diff_id: str, question: Question) -> Examined | None:
+        size = self._sizes.get(diff_id)
+        if size is None:
+            return None
+        contents = self._memory.get(diff_id) if self._memory and question.contents else None
+        if question.contents and contents is None:
+            return None
+        leaked = set()
+        for hunted in question.secrets:
+            answer = self._facts.fact(_leak_key(diff_id, hunted)) if self._facts is not None else None
+            if answer is None:
+                return None
+            if answer == _LEAKED:
+                leaked.add(hunted.secret)
+        return Examined(size, contents, frozenset(leaked))
+
+    def _remember(self, diff_id: str, found: Examined, question: Question) -> None:
+        self._sizes[diff_id] = found.unpacked_bytes
+        if self._memory and found.contents:
+            self._memory.put(diff_id, found.contents)
+        if self._facts is not None:
+            for hunted in question.secrets:
+                answer = _LEAKED if hunted.secret in found.leaked else _CLEAN
+                self._facts.remember(_leak_key(diff_id, hunted), answer)
 
 
-def read_image(source: EngineSource | RegistrySource, digest: str, sizes: LayerSizes) -> ImageDocuments:
+def _leak_key(diff_id: str, hunted: Hunted) -> str:
+    return f"leak {diff_id} {hunted.mark}"
+
+
+def read_image(
+    source: EngineSource | RegistrySource,
+    digest: str,
+    layers: Layers,
+    ask: Callable[[ImageConfig], Question] = lambda _: SIZES_ALONE,
+    *,
+    wanted: Callable[[Descriptor], bool] = lambda _: True,
+) -> ImageDocuments:
     """The documents of the image at `digest`.
+
+    Args:
+        source: where it is.
+        digest: of its index, or of its only manifest.
+        layers: what is known of layers.
+        ask: what a platform's config makes one ask of its layers.
+        wanted: which of an index's manifests are read.
 
     Raises:
         EngineError: the source cannot be reached, or what it holds is malformed.
@@ -114,110 +209,113 @@ def read_image(source: EngineSource | RegistrySource, digest: str, sizes: LayerS
     raw = load_json(root, "image manifest or index")
     if not is_index(raw):
         descriptor = Descriptor(str(raw.get("mediaType", "")), digest, len(root))
-        return ImageDocuments(digest, None, (_platform(source, root, descriptor, sizes),))
+        return ImageDocuments(digest, None, (_platform(source, root, descriptor, layers, ask),))
     index = ImageIndex.from_json(raw)
-    platforms = tuple(_platform(source, read(one.digest), one, sizes) for one in index.manifests)
+    chosen = filter(wanted, index.manifests)
+    platforms = tuple(_platform(source, read(one.digest), one, layers, ask) for one in chosen)
     return ImageDocuments(digest, digest, platforms)
 
 
-def read_saved_image(engine: Engine, reference: str) -> ImageDocuments:
+def read_saved_image(
+    engine: Engine, reference: str, ask: Callable[[ImageConfig], Question] = lambda _: SIZES_ALONE
+) -> ImageDocuments:
     """The documents of an image on the graphdriver store, which keeps no manifest.
 
     Raises:
         EngineError: the engine cannot be reached or does not have the image.
     """
     saved = read_saved(engine.saved(reference))
-    platform = PlatformDocuments(None, None, saved.config, saved.config_digest, saved.unpacked_bytes)
+    question = ask(saved.config)
+    examined = tuple(map(Examined, saved.unpacked_bytes))
+    if question != SIZES_ALONE:
+        # The config decides what is asked of the layers, and may come behind them in the archive.
+        examined = read_saved_layers(engine.saved(reference), saved, partial(_examined, question=question))
+    platform = _documents(None, None, saved.config, saved.config_digest, examined)
     return ImageDocuments(saved.config_digest, None, (platform,))
 
 
-def _platform(source: Source, raw: bytes, descriptor: Descriptor, sizes: LayerSizes) -> PlatformDocuments:
+def _platform(
+    source: Source, raw: bytes, descriptor: Descriptor, layers: Layers, ask: Callable[[ImageConfig], Question]
+) -> PlatformDocuments:
     manifest = ImageManifest.from_json(load_json(raw, "image manifest"))
     config = ImageConfig.from_json(load_json(source.document(manifest.config.digest), "image config"))
     if len(config.diff_ids) != len(manifest.layers):
         raise MalformedDocument("image", f"{descriptor.digest} and its config name different numbers of layers")
-    unpacked = tuple(
-        sizes.get(diff_id, partial(_measured, source, layer, diff_id))
+    question = ask(config)
+    examined = tuple(
+        layers.examine(diff_id, partial(_read_layer, source, layer, diff_id), question)
         for layer, diff_id in zip(manifest.layers, config.diff_ids, strict=True)
     )
-    return PlatformDocuments(manifest, descriptor, config, manifest.config.digest, unpacked)
+    return _documents(manifest, descriptor, config, manifest.config.digest, examined)
 
 
-def _measured(source: Source, layer: Descriptor, diff_id: str) -> int:
-    return retried(lambda: unpacked_size(source.blob(layer.digest), layer, diff_id))
+def _documents(
+    manifest: ImageManifest | None,
+    descriptor: Descriptor | None,
+    config: ImageConfig,
+    config_digest: str,
+    examined: tuple[Examined, ...],
+) -> PlatformDocuments:
+    contents = [one.contents for one in examined if one.contents]
+    return PlatformDocuments(
+        manifest=manifest,
+        manifest_descriptor=descriptor,
+        config=config,
+        config_digest=config_digest,
+        unpacked_bytes=tuple(one.unpacked_bytes for one in examined),
+        contents=tuple(contents) if len(contents) == len(examined) else None,
+        leaked=tuple(one.leaked for one in examined),
+    )
 
 
-def unpacked_size(chunks: Iterator[bytes], layer: Descriptor, diff_id: str) -> int:
-    """The bytes of a layer's uncompressed tar, which must hash to its diff_id.
+def _read_layer(source: Source, layer: Descriptor, diff_id: str, question: Question) -> Examined:
+    def attempt() -> Examined:
+        chunks = source.blob(layer.digest)
+        try:
+            return _examined(unpacked(chunks, layer, diff_id), question=question)
+        except MalformedDocument as error:
+            drain(chunks)
+            if layer.digest in str(error):
+                raise
+            fact = str(error).removeprefix("malformed layer: ")
+            raise MalformedDocument("layer", f"{layer.digest} is no tar that can be read: {fact}") from None
 
-    Raises:
-        MalformedDocument: the blob is cut off, or is not what its config says.
-        RegistryError: it is not what was asked for, or broke off.
-    """
-    state, size = hashlib.sha256(), 0
-    try:
-        for piece in _unpack(chunks):
-            state.update(piece)
-            size += len(piece)
-    except (ValueError, EOFError) as error:
-        for _ in chunks:
-            pass  # a registry's blob that is not its digest's says so at its end, and is fetched again
-        raise MalformedDocument("layer", f"{layer.digest} cannot be unpacked: {error}") from None
-    if f"sha256:{state.hexdigest()}" != diff_id:
-        raise MalformedDocument("layer", f"{layer.digest} does not unpack to {diff_id}")
-    return size
+    return retried(attempt)
 
 
-def _unpack(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    first = next(chunks, b"")
-    while len(first) < 4 and (more := next(chunks, b"")):
-        first += more
-    if first.startswith(_GZIP_MAGIC):
-        yield from _gunzip(first, chunks)
-    elif first.startswith(_ZSTD_MAGIC):
-        yield from _unzstd(first, chunks)
-    else:
-        yield first
-        yield from chunks
+def _examined(pieces: Iterator[bytes], *, question: Question) -> Examined:
+    """What is asked of a layer, in one pass over its uncompressed tar."""
+    search = Search(question.secrets)
+    if question.contents:
+        from buildorch.contents import read  # noqa: PLC0415 - only where a rule asks for them
+
+        contents = read(search.seen(pieces))
+        return Examined(contents.unpacked_bytes, contents, search.found)
+    size = sum(map(len, search.seen(pieces)))
+    return Examined(size, None, search.found)
 
 
-def _gunzip(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """gzip, of one member or of several, as estargz writes them (RFC 1952, section 2.2)."""
-    from isal import igzip_lib, isal_zlib  # noqa: PLC0415 - only where an unknown layer is unpacked; faster than zlib
+class Search:
+    """Looks for secrets in a stream that somebody else reads."""
 
-    member, piece = isal_zlib.decompressobj(wbits=31), b""
-    rest = first
-    try:
-        # A whole piece may leave more behind in the member, even where no byte of the input is left.
-        while rest or (len(piece) == PIECE and not member.eof) or (rest := next(chunks, b"")):
-            if member.eof:
-                member = isal_zlib.decompressobj(wbits=31)
-            piece = member.decompress(rest, PIECE)
+    def __init__(self, secrets: tuple[Hunted, ...]) -> None:
+        """Look for these."""
+        self._left = [(hunted.secret, text) for hunted in secrets for text in hunted.texts]
+        self._overlap = max((len(text) for _, text in self._left), default=1) - 1
+        self._found: set[str] = set()
+
+    @property
+    def found(self) -> frozenset[str]:
+        """The ids of those that were seen so far."""
+        return frozenset(self._found)
+
+    def seen(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """The pieces, looked through as they pass; a text may lie across two of them."""
+        tail = b""
+        for piece in pieces:
+            if self._left:
+                window = tail + piece
+                self._found.update(secret for secret, text in self._left if text in window)
+                self._left = [(secret, text) for secret, text in self._left if secret not in self._found]
+                tail = window[-self._overlap :] if self._overlap else b""
             yield piece
-            rest = member.unused_data if member.eof else member.unconsumed_tail
-    except igzip_lib.error as error:  # type: ignore[misc]  # isal's stub declares an instance
-        raise ValueError(str(error)) from None
-    if not member.eof:
-        raise EOFError("it ends too early")
-
-
-def _unzstd(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    import zstandard  # noqa: PLC0415 - few images have zstd layers
-
-    source = _Reader(chain([first], chunks))
-    reader = zstandard.ZstdDecompressor().stream_reader(cast("IO[bytes]", source), read_across_frames=True)
-    try:
-        while piece := reader.read(PIECE):
-            yield piece
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None
-
-
-class _Reader:
-    """The `read` that zstandard asks for, over an iterator: it takes what it gets, whatever size it asked for."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-
-    def read(self, _size: int) -> bytes:
-        return next(self._chunks, b"")

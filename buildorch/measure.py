@@ -18,6 +18,8 @@ from buildorch.values import dataclass
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from buildorch.contents import LayerContents
+
 STAND_IN_LABEL = "io.buildorch.stand-in"
 """Label of a base image that stands in for an official one; images built from it inherit it."""
 
@@ -32,6 +34,10 @@ class PlatformDocuments:
     config_digest: str
     unpacked_bytes: tuple[int, ...]
     """One size a layer, lowest first."""
+    contents: tuple[LayerContents, ...] | None = None
+    """What each layer holds, where it was asked."""
+    leaked: tuple[frozenset[str], ...] = ()
+    """The ids of the build secrets that were found in each layer, where it was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +69,21 @@ def measure(documents: ImageDocuments) -> ImageFacts:
     return ImageFacts(
         digest=documents.digest,
         index_digest=documents.index_digest,
-        platforms={str(one.config.platform): _platform(one) for one in documents.platforms},
+        platforms={
+            name: _platform(one) for name, one in zip(platform_names(documents), documents.platforms, strict=True)
+        },
         stand_ins=tuple(sorted({ref for one in documents.platforms if (ref := one.config.labels.get(STAND_IN_LABEL))})),
     )
+
+
+def platform_names(documents: ImageDocuments) -> tuple[str, ...]:
+    """The name of each platform, in order; of two alike, as of two versions of an OS, the second has `#2`."""
+    found: list[str] = []
+    for one in documents.platforms:
+        name = str(one.config.platform)
+        again = sum(other.partition(" #")[0] == name for other in found)
+        found.append(f"{name} #{again + 1}" if again else name)
+    return tuple(found)
 
 
 def _platform(documents: PlatformDocuments) -> PlatformRecord:
@@ -76,6 +94,7 @@ def _platform(documents: PlatformDocuments) -> PlatformRecord:
     layers = tuple(
         Layer(
             digest=blobs[at].digest if manifest else diff_id,
+            diff_id=diff_id,
             compressed_bytes=blobs[at].size if manifest else None,
             unpacked_bytes=documents.unpacked_bytes[at],
             created_by=config.created_by[at],

@@ -208,6 +208,17 @@ class ImageConfig:
     labels: Mapping[str, str]
     diff_ids: tuple[str, ...]
     created_by: tuple[str, ...]
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    """`Cmd`: what is started, or the entrypoint's arguments."""
+    environment: tuple[str, ...] = ()
+    """`NAME=value`."""
+    healthcheck: tuple[str, ...] | None = None
+    """`Test` of Docker's `Healthcheck`: `("CMD", ...)`, `("CMD-SHELL", text)`, `("NONE",)`; None where it has none."""
+    ports: tuple[str, ...] = ()
+    """`ExposedPorts`, such as `8000/tcp`."""
+    history: tuple[str, ...] = ()
+    """`created_by` of every entry of the history, of those without a layer too."""
 
     @classmethod
     def from_json(cls, raw: object) -> Self:
@@ -227,6 +238,7 @@ class ImageConfig:
             raise MalformedDocument("image config", "its history is not a list")
         entries = [_mapping(entry, "image config's history") for entry in history]
         made = [str(entry.get("created_by", "")) for entry in entries if not entry.get("empty_layer")]
+        healthcheck = _mapping(inner.get("Healthcheck") or {}, "image config's healthcheck")
         return cls(
             platform=Platform(
                 str(fields.get("os", "")), str(fields.get("architecture", "")), str(fields.get("variant", ""))
@@ -235,6 +247,12 @@ class ImageConfig:
             labels={str(key): str(value) for key, value in labels.items()},
             diff_ids=tuple(parse_digest(entry, kind="diff_id") for entry in diff_ids),
             created_by=tuple(made) if len(made) == len(diff_ids) else ("",) * len(diff_ids),
+            entrypoint=_words(inner, "Entrypoint"),
+            command=_words(inner, "Cmd"),
+            environment=_words(inner, "Env"),
+            healthcheck=_words(healthcheck, "Test") or None,
+            ports=tuple(map(str, _mapping(inner.get("ExposedPorts") or {}, "image config's ports"))),
+            history=tuple(str(entry.get("created_by", "")) for entry in entries),
         )
 
 
@@ -276,6 +294,14 @@ def _list(fields: Mapping[str, Any], key: str) -> list[Any] | None:
     """The list under a key; BuildKit writes null for the layers of an image that has none (`FROM scratch` alone)."""
     found = fields.get(key, "")
     return [] if found is None else found if isinstance(found, list) else None
+
+
+def _words(fields: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The strings under a key; none where it is missing or null."""
+    found = fields.get(key) or []
+    if not isinstance(found, list):
+        raise MalformedDocument("image config", f"its {key} is not a list")
+    return tuple(map(str, found))
 
 
 def _mapping(raw: object, kind: str) -> Mapping[str, Any]:

@@ -27,7 +27,6 @@ from buildorch.doubting import DoubtingSolver
 from buildorch.errors import EXIT_BUG, EXIT_INTERRUPTED, BuildorchError, first_own
 from buildorch.events import Event, RunFinished, ServiceFinished, SolveFinished, now
 from buildorch.execute import Stop, execute
-from buildorch.inspection import LayerSizes
 from buildorch.keeping import KeepingSolver
 from buildorch.preparing import BuildRequest, plan, preview
 from buildorch.record import Report, ServiceRecord, Solved
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from buildorch.inputs import Inputs
     from buildorch.plan import Solve
     from buildorch.runs import Run
+    from buildorch.settle import Images
 
 POLL_S = 0.05
 """How often a lease that another run holds is asked for: the kernel tells nobody when it is free."""
@@ -83,9 +83,13 @@ async def building(
     folder = Path(tempfile.mkdtemp(prefix="buildorch-"))
     send, receive = anyio.create_memory_object_stream[Event](0)
     try:
+        built = _Building(run, folder, fail_fast, stop or Stop())
         async with receive, anyio.create_task_group() as group:
-            group.start_soon(_Building(run, folder, fail_fast, stop or Stop()).drive, send)
-            yield receive
+            group.start_soon(built.drive, send)
+            try:
+                yield receive
+            finally:
+                built.is_left = True
             group.cancel_scope.cancel()
     except BaseExceptionGroup as errors:
         raise first_own(errors) from None
@@ -103,6 +107,8 @@ class _Building:
     fail_fast: bool
     stop: Stop
     settled: dict[str, anyio.Event] = field(default_factory=dict)
+    is_left: bool = False
+    """Whether nobody reads the events any more."""
 
     async def drive(self, send: ObjectSendStream[Event]) -> None:
         """Run every stage; whatever happens, each service ends with a record and the run with its own."""
@@ -146,7 +152,7 @@ class _Building:
         run, builds = self.run, self.run.builds
         expected_s = run.at_hand.ledger.durations(solve.name for solve in builds.solves)
         builds = dataclasses.replace(builds, solves=by_urgency(builds.solves, expected_s))
-        sizes = LayerSizes(run.at_hand.ledger.layer_sizes)
+        images = run.at_hand.images(self._is_stopped)
         solves = {solve.name: solve for solve in builds.solves}
         self.settled = {name: anyio.Event() for name in solves}
         inputs = {name: one.inputs for name, one in run.decided.items()}
@@ -154,7 +160,7 @@ class _Building:
         doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen, run.is_staged))
         watching = WatchingSolver(doubting, run.at_hand.reread, inputs)
         deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
-        for event in await anyio.to_thread.run_sync(run.skip):
+        for event in await anyio.to_thread.run_sync(run.skip, self._is_stopped):
             await send.send(event)
         for warning in await anyio.to_thread.run_sync(run.intend):
             await send.send(warning)
@@ -173,7 +179,7 @@ class _Building:
             async for told in events:
                 await send.send(told)
                 if isinstance(told, SolveFinished):
-                    group.start_soon(self._settle, solves[told.service], told, watching.inputs, sizes, send)
+                    group.start_soon(self._settle, solves[told.service], told, watching.inputs, images, send)
         if not self._is_stopped():
             for event in await anyio.to_thread.run_sync(run.publish, self._is_stopped):
                 await send.send(event)
@@ -183,7 +189,7 @@ class _Building:
         solve: Solve,
         finished: SolveFinished,
         built_from: Mapping[str, Inputs],
-        sizes: LayerSizes,
+        images: Images,
         send: ObjectSendStream[Event],
     ) -> None:
         """One service from its solve's end to its durable record, after those it builds on."""
@@ -193,14 +199,14 @@ class _Building:
                     if base in self.settled:
                         await self.settled[base].wait()
                 inputs = built_from[solve.name]
-                event = await anyio.to_thread.run_sync(lambda: self.run.settle(solve, finished, inputs, sizes=sizes))
+                event = await anyio.to_thread.run_sync(lambda: self.run.settle(solve, finished, inputs, images))
             finally:
                 self.settled[solve.name].set()
         if event:
             await send.send(event)
 
     def _is_stopped(self) -> bool:
-        return self.stop.requested
+        return self.stop.requested or self.is_left
 
     def _close(self, cut_off: int | None) -> Report:
         return self.run.close(interrupted=self.stop.exit_code or cut_off)

@@ -150,6 +150,8 @@ class Plan:
     solves: tuple[Solve, ...]
     limits: Mapping[str, int] = field(default_factory=dict)
     """Builder -> how many of its solves may run at once; a builder without an entry takes what `-j` allows."""
+    policies: tuple[str, ...] = ()
+    """Rules of one's own, as `package.module:function`."""
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan --format json` prints it."""
@@ -210,6 +212,7 @@ def resolve(
             for name in order
         ),
         limits={name: builder.jobs for name, builder in file.builders.items()},
+        policies=file.policies,
     )
 
 

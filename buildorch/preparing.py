@@ -21,21 +21,27 @@ from buildorch.context import StatCache
 from buildorch.context.stat_cache import FILE_NAME as CONTEXTS_FILE
 from buildorch.engine import Engine
 from buildorch.fingerprint import Environment, keyed
+from buildorch.judging import means
 from buildorch.ledger import FILE_NAME as LEDGER_FILE
 from buildorch.ledger import Ledger
 from buildorch.meanwhile import Meanwhile
 from buildorch.plan import Output, Plan, Publish, Revision, Selection, Solve, resolve
 from buildorch.services import Override
+from buildorch.settle import Images
 from buildorch.skipping import Decided, Past, decide_all, presences
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from buildorch.bases import Base, Lock
     from buildorch.engine import EngineInfo
+    from buildorch.judging import Means
+    from buildorch.own_policies import OwnPolicy
     from buildorch.presence import Presence, Wanted
     from buildorch.record import EngineFacts, ServiceRecord
+
+LAYERS_FOLDER = "layers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +72,8 @@ class BuildRequest:
     """When pushed images get their names: `each` once it is there and keeps its policy, or `all-or-none`."""
     wait: bool = True
     """Whether a service that another run builds is waited for; else nothing is built."""
+    allow_policies: bool = False
+    """Whether the services file's own policies are asked: they are programs, which run as whoever builds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +143,33 @@ class AtHand:
     surroundings: inputs.Surroundings
     environment: Environment
     past: Past
+    own: Sequence[OwnPolicy] = ()
+    """The services file's own policies, where they are allowed."""
+
+    def images(self, is_stopped: Callable[[], bool] = lambda: False) -> Images:
+        """Where images are read and judged; what is known of layers is known to all who share it.
+
+        Args:
+            is_stopped: asked during trial starts.
+        """
+        from buildorch.contents import LayerMemory  # noqa: PLC0415 - a run that skips everything reads no image
+        from buildorch.inspection import Layers  # noqa: PLC0415
+
+        memory = LayerMemory(self.planned.project.state / LAYERS_FOLDER)
+        layers = Layers(self.ledger.layer_sizes, memory=memory, facts=self.ledger)
+        return Images(self.engine, self.facts.store, layers, self.means(is_stopped))
+
+    def means(self, is_stopped: Callable[[], bool] = lambda: False) -> Means:
+        """What judging images takes."""
+        lock = self.surroundings.lock
+        return means(
+            self.planned.plan,
+            engine=self.engine,
+            key=self.surroundings.key,
+            locked=lock.bases if lock else (),
+            own=self.own,
+            is_stopped=is_stopped,
+        )
 
     def decide(self, request: BuildRequest) -> dict[str, Decided]:
         """Build or skip, for every service of the plan."""
@@ -179,6 +214,7 @@ def ask_engine() -> Meanwhile[tuple[Engine, EngineInfo]]:
 def opened(request: BuildRequest, planned: Planned, asking: Meanwhile[tuple[Engine, EngineInfo]]) -> Iterator[AtHand]:
     """Everything at hand, closed at the end."""
     state = planned.project.state
+    own = _own_policies(planned) if request.allow_policies else ()
     buildx = client.find_buildx()
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(state / LEDGER_FILE))
@@ -212,7 +248,14 @@ def opened(request: BuildRequest, planned: Planned, asking: Meanwhile[tuple[Engi
                 proxies=keyed(key, proxies) if proxies else "",
             ),
             past=Past(ledger.images(), frozenset(ledger.services()), ledger.snapshot),
+            own=own,
         )
+
+
+def _own_policies(planned: Planned) -> Sequence[OwnPolicy]:
+    from buildorch import own_policies  # noqa: PLC0415 - only where they are allowed
+
+    return own_policies.load(planned.plan.policies, planned.project.root)
 
 
 def _made(record: ServiceRecord | None) -> tuple[str | None, str | None]:

@@ -23,6 +23,11 @@ Severity = Literal["error", "warning"]
 
 NOT_MOVED = "its names were not moved: "
 """What the warning of an image begins with that was pushed and did not get its names."""
+ENGINE_DIED = "the engine died during the last build of this service: "
+RUN_KILLED = "a run was killed while it was to build this: "
+
+
+OWN_WARNINGS = (ENGINE_DIED, RUN_KILLED, NOT_MOVED)
 
 
 class FailureKind(StrEnum):
@@ -81,6 +86,8 @@ class Finding:
     severity: Severity
     message: str
     hint: str = ""
+    line: int | None = None
+    """The Dockerfile's line it is about, from 1; null where it is about the image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +105,8 @@ class Layer:
 
     digest: str
     """The blob's digest; on the graphdriver store, which keeps no blobs, the digest of the uncompressed tar."""
+    diff_id: str = ""
+    """The digest of the uncompressed tar; empty in records that are older than this field."""
     compressed_bytes: int | None
     """The blob's size; null where the store keeps no blobs and the image was not pushed."""
     unpacked_bytes: int
@@ -188,7 +197,16 @@ class ServiceRecord:
     """BuildKit's own build checks, after what buildorch itself had to tell before the build."""
     budget: Budget | None = None
     findings: tuple[Finding, ...] = ()
+    rules_off: dict[str, str] = field(default_factory=dict)
+    """Rule that is not asked -> the reason that the services file gives."""
+    rules: str | None = None
+    """The digest of the rules that `findings` are the verdict of; null where there was no image to judge."""
     error: Failure | None = None
+
+    @property
+    def build_checks(self) -> tuple[str, ...]:
+        """Those of the warnings that are BuildKit's own."""
+        return tuple(text for text in self.warnings if not text.startswith(OWN_WARNINGS))
 
     @property
     def withheld(self) -> str:

@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from buildorch.errors import RegistryError
-from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, ImageReference, is_digest, load_json
+from buildorch.errors import MalformedDocument, RegistryError
+from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, MAX_DOCUMENT, ImageReference, is_digest, load_json
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Repository:
         """
         path = f"/v2/{self.name}/manifests/{tag_or_digest}"
         digest = tag_or_digest if is_digest(tag_or_digest) else ""
-        return self._retried(lambda: b"".join(self._checked(self._get(path, accept=ACCEPT), digest)))
+        return self._retried(lambda: _whole(self._checked(self._get(path, accept=ACCEPT), digest), path))
 
     def document(self, digest: str) -> bytes:
         """A blob that is small, such as a config, whole.
@@ -103,7 +103,7 @@ class Repository:
         Raises:
             RegistryError: as for `manifest`.
         """
-        return self._retried(lambda: b"".join(self.blob(digest)))
+        return self._retried(lambda: _whole(self.blob(digest), digest))
 
     def blob(self, digest: str) -> Iterator[bytes]:
         """A blob's bytes, in order, once: whoever has taken some must begin anew where it breaks off (`retried`).
@@ -303,6 +303,16 @@ class Repository:
         if not isinstance(token, str):
             raise RegistryError(f"{self.host} gives a token that cannot be read")
         return f"Bearer {token}"
+
+
+def _whole(chunks: Iterator[bytes], what: str) -> bytes:
+    """A small document; a registry is foreign, so what it may make one keep is bounded."""
+    data = bytearray()
+    for chunk in chunks:
+        data += chunk
+        if len(data) > MAX_DOCUMENT:
+            raise MalformedDocument("document", f"{what} is larger than {MAX_DOCUMENT} bytes")
+    return bytes(data)
 
 
 def retried(ask: Callable[[], Answer], *, within_s: float | None = None) -> Answer:

@@ -14,17 +14,18 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import field
 from datetime import UTC, datetime
+from functools import cache, partial
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
-from buildorch import preparing, project
-from buildorch.errors import Busy, UsageError
+from buildorch import judging, preparing, project
+from buildorch.errors import Busy, EngineError, UsageError
 from buildorch.events import RunStarted, ServiceFinished, SolveFinished, StepWarned, now
 from buildorch.fingerprint import Build, Skip
 from buildorch.plan import Publish
 from buildorch.quantities import some_of
-from buildorch.record import Failure, FailureKind, GitFacts, Report, ServiceRecord
+from buildorch.record import ENGINE_DIED, RUN_KILLED, Failure, FailureKind, GitFacts, Report, ServiceRecord
 from buildorch.report.outcome import exit_code
-from buildorch.settle import Images, settle
+from buildorch.settle import judged_again, settle, unjudged
 from buildorch.skipping import is_proven, made_from, skipped
 from buildorch.values import dataclass
 
@@ -34,16 +35,16 @@ if TYPE_CHECKING:
 
     from buildorch.events import LeaseAwaited
     from buildorch.inputs import Inputs
-    from buildorch.inspection import LayerSizes
     from buildorch.leases import Leases
     from buildorch.plan import Plan, Solve
     from buildorch.preparing import AtHand, BuildRequest
+    from buildorch.settle import Images
     from buildorch.skipping import Decided
 
 RECORD = "run.json"
 KILLED = "the run was killed before this was recorded"
 LEFT_RUNNING = (
-    "the engine died during the last build of this service: look on its machine for a step that still runs, "
+    f"{ENGINE_DIED}look on its machine for a step that still runs, "
     "as it writes into the same cache mounts; then they may need another id"
 )
 
@@ -246,19 +247,34 @@ class Run:
                 self.warned[solve.name] = (LEFT_RUNNING,)
         killed = ledger.intend(self.run_id, {solve.name: _unfinished(solve, KILLED, reason="") for solve in solves})
         for name, run_id in killed.items():
-            self.warned[name] = (*self.warned.get(name, ()), f"run {run_id} was killed while it was to build this")
+            self.warned[name] = (*self.warned.get(name, ()), f"{RUN_KILLED}{run_id}")
         return [
             StepWarned(service=name, message=text, line=None, url="")
             for name, texts in self.warned.items()
             for text in texts
         ]
 
-    def skip(self) -> list[ServiceFinished]:
-        """The records of all that is not built, committed; their images get the names they lack."""
+    @property
+    def is_judged(self) -> bool:
+        """Whether no image that is skipped has to be read and judged again."""
+        means = self.at_hand.means()
+        return all(
+            judging.is_judged(one.inputs.solve, one.decision.record, means)
+            for one in self.decided.values()
+            if isinstance(one.decision, Skip)
+        )
+
+    def skip(self, stopped: Callable[[], bool] = lambda: False) -> list[ServiceFinished]:
+        """The records of all that is not built, committed; their images get the names they lack.
+
+        Args:
+            stopped: asked before each and during trial starts; what comes behind a stop is left to `close`.
+        """
         found: dict[str, ServiceRecord] = {}
+        images = cache(partial(self.at_hand.images, stopped))
         for name, one in self.decided.items():
-            if isinstance(one.decision, Skip):
-                record = skipped(one, one.decision.record)
+            if isinstance(one.decision, Skip) and not stopped():
+                record = self._judged(one.inputs.solve, skipped(one, one.decision.record), images)
                 if not one.untagged:
                     found[name] = record
                     continue
@@ -273,6 +289,15 @@ class Run:
             self.records |= found
             self._release(*found)
         return [ServiceFinished(at=now(), service=name, record=record) for name, record in found.items()]
+
+    def _judged(self, solve: Solve, record: ServiceRecord, images: Callable[[], Images]) -> ServiceRecord:
+        """The record of an image that stays, with what the rules of today say: read again where they are others."""
+        if judging.is_judged(solve, record, self.at_hand.means()):
+            return judging.judged_today(solve.spec, record)
+        try:
+            return judged_again(solve, record, images())
+        except EngineError as error:
+            return dataclasses.replace(record, error=unjudged(error), status="failed")
 
     def _named(self, solve: Solve, record: ServiceRecord, lacking: tuple[str, ...]) -> ServiceRecord:
         """The record of an image with the names it has now: those it lacked too, unless something is against it."""
@@ -334,7 +359,7 @@ class Run:
         return [ServiceFinished(at=now(), service=name, record=self.records[name]) for name in names]
 
     def settle(
-        self, solve: Solve, finished: SolveFinished, built_from: Inputs, *, sizes: LayerSizes
+        self, solve: Solve, finished: SolveFinished, built_from: Inputs, images: Images
     ) -> ServiceFinished | None:
         """Measure what a solve left, judge it, give it its names and commit its record; those it builds on come first.
 
@@ -342,7 +367,6 @@ class Run:
             None where its names wait for all others, and its record with them.
         """
         at_hand = self.at_hand
-        images = Images(at_hand.engine, at_hand.facts.store, sizes)
         record = settle(solve, finished, images, reason=self.decided[solve.name].reason)
         last = at_hand.past.images.get(solve.name)
         made = made_from(built_from, self.records, environment=at_hand.environment)

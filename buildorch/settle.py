@@ -1,37 +1,37 @@
 """One service from its solve's end to its record: find the image, measure it, judge it.
 
-In: a `Solve`, how it ended, and where images are. Out: `ServiceRecord`. Touches: the Dockerfile, and the engine or the
-registry that holds the image.
+In: a `Solve`, how it ended, and where images are. Out: `ServiceRecord`. Touches: the engine or the registry that holds
+the image, and what `buildorch.judging` touches.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
 from typing import TYPE_CHECKING, Literal
 
 from buildorch.errors import EngineError
-from buildorch.policy import Subject, judge
-from buildorch.record import Budget, Failure, FailureKind, Finding, PlatformRecord, ServiceRecord, Status, Steps
+from buildorch.judging import Verdict, budget_of, case_of
+from buildorch.judging import verdict as judge
+from buildorch.record import Failure, FailureKind, ServiceRecord, Status, Steps
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from buildorch import dockerfile
     from buildorch.engine import Engine
     from buildorch.events import SolveFinished
-    from buildorch.inspection import LayerSizes
-    from buildorch.measure import ImageFacts
+    from buildorch.inspection import Layers
+    from buildorch.judging import Case, Means
+    from buildorch.measure import ImageDocuments, ImageFacts
     from buildorch.plan import Solve
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Where images can be read: an engine with its kind of store, and the layer sizes that are known."""
+    """Where images can be read, what is known of their layers, and what judging them takes."""
 
     engine: Engine
     store: Literal["containerd", "graphdriver"]
-    sizes: LayerSizes
+    layers: Layers
+    means: Means
 
 
 def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reason: str) -> ServiceRecord:
@@ -44,13 +44,14 @@ def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reas
         reason: why it was built.
     """
     solved, failure = finished.solved, finished.failure
-    facts = None
+    facts, verdict = None, Verdict(budget_of(solve.spec), (), {}, None)
     if solved and solved.digest and images:
+        case = case_of(solve, images.means, warnings=solved.warnings)
         try:
-            facts = _measured(solve, solved.digest, images)
+            if read := _read(solve, solved.digest, images, case):
+                facts, verdict = read
         except EngineError as error:
             failure = _unmeasured(error)
-    budget, findings = judged(solve, facts.platforms if facts else {})
     return ServiceRecord(
         status=_status(failure),
         reason=reason,
@@ -68,42 +69,72 @@ def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reas
         duration_s=finished.duration_s,
         attempts=finished.attempts,
         warnings=solved.warnings if solved else (),
-        budget=budget,
-        findings=findings,
+        budget=verdict.budget,
+        findings=verdict.findings,
+        rules_off=dict(verdict.off),
+        rules=verdict.rules,
         error=failure,
     )
 
 
-def judged(solve: Solve, platforms: Mapping[str, PlatformRecord]) -> tuple[Budget | None, tuple[Finding, ...]]:
-    """What an image is judged against, and what is found against it; nothing where there is no image."""
-    size, policy = solve.spec.size, solve.spec.policy
-    budget = Budget(max_bytes=size.max, target_bytes=size.target, of=size.of) if size else None
-    if not platforms:
-        return budget, ()
-    file = _dockerfile(solve) if policy.min_stages or policy.bases else None
-    return budget, judge(Subject(solve.spec, platforms, file))
+def judged_again(solve: Solve, record: ServiceRecord, images: Images) -> ServiceRecord:
+    """The record of an image that is there, with what today's rules say of it; it is read again.
+
+    Raises:
+        EngineError: it cannot be read.
+    """
+    case = case_of(solve, images.means, warnings=record.build_checks)
+    read = _read(solve, record.digest, images, case, is_recorded=True) if record.digest else None
+    if read is None:
+        return record
+    _, verdict = read
+    return dataclasses.replace(
+        record, budget=verdict.budget, findings=verdict.findings, rules_off=dict(verdict.off), rules=verdict.rules
+    )
 
 
-def _measured(solve: Solve, digest: str, images: Images) -> ImageFacts | None:
+def _read(
+    solve: Solve, digest: str, images: Images, case: Case, *, is_recorded: bool = False
+) -> tuple[ImageFacts, Verdict] | None:
+    """What an image is, and what the rules say of it; None where it went nowhere it can be read.
+
+    Args:
+        solve: what was built.
+        digest: what came out.
+        images: where to read it.
+        case: the service's words.
+        is_recorded: whether the digest is a record's, and not what BuildKit says.
+    """
+    from buildorch.measure import measure  # noqa: PLC0415 - a run that skips everything measures nothing
+
+    case = dataclasses.replace(case, trial=digest if solve.destination == "engine" else "")
+    documents = _documents(solve, digest, images, case, is_recorded=is_recorded)
+    if documents is None:
+        return None
+    facts = measure(documents)
+    return facts, judge(case, documents, facts, images.means)
+
+
+def _documents(solve: Solve, digest: str, images: Images, case: Case, *, is_recorded: bool) -> ImageDocuments | None:
     from buildorch.inspection import (  # noqa: PLC0415 - a run that skips everything measures nothing
         EngineSource,
         RegistrySource,
         read_image,
         read_saved_image,
     )
-    from buildorch.measure import measure  # noqa: PLC0415
 
     reference = solve.references[0]
     match solve.destination:
         case "registry":
             source = RegistrySource(reference)
             # The graphdriver store calls the config's digest the image's: the registry knows the manifest's.
-            pinned = source.resolve(reference.rpartition(":")[2]) if images.store == "graphdriver" else digest
-            return measure(read_image(source, pinned, images.sizes))
+            by_name = images.store == "graphdriver" and not is_recorded
+            pinned = source.resolve(reference.rpartition(":")[2]) if by_name else digest
+            return read_image(source, pinned, images.layers, case.question)
         case "engine" if images.store == "containerd":
-            return measure(read_image(EngineSource(images.engine), digest, images.sizes))
+            return read_image(EngineSource(images.engine), digest, images.layers, case.question)
         case "engine":
-            return measure(read_saved_image(images.engine, reference))
+            return read_saved_image(images.engine, digest, case.question)
     return None
 
 
@@ -116,22 +147,19 @@ def _unmeasured(error: EngineError) -> Failure:
     )
 
 
+def unjudged(error: EngineError) -> Failure:
+    """Why nobody knows what the rules say of an image that did not change."""
+    return Failure(
+        kind=FailureKind.UNMEASURED,
+        message=f"its rules changed, and it cannot be read to be judged by them: {error}",
+        hint=error.hint or "run it again; nothing is built for it",
+        exit_code=error.exit_code,
+    )
+
+
 def _status(failure: Failure | None) -> Status:
     if failure is None:
         return "built"
     if failure.kind is FailureKind.BLOCKED:
         return "blocked"
     return "cancelled" if failure.kind is FailureKind.CANCELLED else "failed"
-
-
-def _dockerfile(solve: Solve) -> dockerfile.Dockerfile | None:
-    """The Dockerfile's stages, where it is a local file; its syntax is BuildKit's to judge, and it has passed there."""
-    if not isinstance(solve.dockerfile, Path):
-        return None
-    from buildorch import dockerfile  # noqa: PLC0415 - only where a rule asks
-
-    arguments = {key: value for key, value in solve.spec.args.items() if value is not None}
-    try:
-        return dockerfile.read(solve.dockerfile.read_text("utf-8-sig"), arguments)
-    except (OSError, ValueError):
-        return None

@@ -17,7 +17,6 @@ from buildorch.changes import Snapshot, compare, summary
 from buildorch.fingerprint import Build, Skip
 from buildorch.presence.wanted import wanted
 from buildorch.record import NOT_MOVED, Steps
-from buildorch.settle import judged
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -138,9 +137,8 @@ def identity(record: ServiceRecord) -> str:
 
 
 def skipped(decided: Decided, record: ServiceRecord) -> ServiceRecord:
-    """The record of a service that was not built: the image's own facts, judged by today's rules."""
+    """The record of a service that was not built: the image's own facts, and what the rules said of it."""
     solve = decided.inputs.solve
-    budget, findings = judged(solve, record.platforms)
     return dataclasses.replace(
         record,
         status="skipped",
@@ -155,8 +153,6 @@ def skipped(decided: Decided, record: ServiceRecord) -> ServiceRecord:
         attempts=0,
         # That an image was not published is said of the run that did not.
         warnings=tuple(text for text in record.warnings if not text.startswith(NOT_MOVED)),
-        budget=budget,
-        findings=findings,
         error=None,
     )
 

@@ -45,6 +45,16 @@ _FORMAT = click.option(
 )
 
 
+_SET = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="SERVICE.KEY=VALUE",
+    help="Override one key; SERVICE may be a glob.",
+)
+_ALLOW_POLICIES = click.option(
+    "--allow-policies", is_flag=True, help="Ask the services file's own policies: they are programs."
+)
 _FORCE = click.option("--force", is_flag=True, help="Build also what did not change.")
 _FROZEN = click.option("--frozen", is_flag=True, help="Take base images from buildorch.lock alone.")
 
@@ -65,13 +75,7 @@ def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
             default=True,
             help="Load the images into the engine (the default).",
         ),
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="SERVICE.KEY=VALUE",
-            help="Override one key; SERVICE may be a glob.",
-        ),
+        _SET,
         _FILE,
     ):
         command = option(command)
@@ -112,6 +116,7 @@ def _building(command: Callable[..., Any]) -> Callable[..., Any]:
             default="each",
             help="When pushed images get their names: each once it is good, or all once all are.",
         ),
+        _ALLOW_POLICIES,
         click.option(
             "--wait/--no-wait",
             default=True,
@@ -192,21 +197,65 @@ def explain(services: tuple[str, ...], output_format: str, **options: Any) -> No
 def show(file: Path, output_format: str) -> None:
     """Show the last record of every service."""
     with _ledger(file) as ledger:
-        _entries(ledger.latest(), output_format, with_service=True)
+        _entries(ledger.latest(), output_format)
 
 
 @app.command("history", epilog="Example: buildorch history backend --limit 50")
 @click.argument("service")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, help="How many records, the newest first.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json", "csv"]),
+    default="text",
+    help="How stdout is written.",
+)
 @_FILE
-@_FORMAT
 def history(service: str, limit: int, file: Path, output_format: str) -> None:
-    """Show the records of one service over time."""
+    """Show the digests, sizes and durations of one service over time."""
+    from buildorch.report.history import history_csv, history_text  # noqa: PLC0415
+
     with _ledger(file) as ledger:
         known = ledger.services()
         if service not in known:
             raise UnknownService(service, known=known)
-        _entries(ledger.history(service, limit=limit), output_format, with_service=False)
+        entries = ledger.history(service, limit=limit)
+    if output_format == "json":
+        _entries(entries, output_format)
+    else:
+        click.echo(history_csv(entries) if output_format == "csv" else history_text(entries), nl=output_format != "csv")
+
+
+@app.command("check", epilog="Example: buildorch check backend registry.example/shop/base@sha256:...")
+@click.argument("names", metavar="[SERVICE|IMAGE]...", nargs=-1)
+@click.option("--platform", "platforms", multiple=True, help="Judge this platform alone; may be repeated.")
+@_ALLOW_POLICIES
+@_SET
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json", "sarif", "junit", "github"]),
+    default="text",
+    help="How stdout is written.",
+)
+@_FILE
+def check(output_format: str, **options: Any) -> int:  # noqa: ANN401
+    """Judge images by the services file's rules as they stand: the last one of each service, or any image."""
+    from buildorch.cli import judging  # noqa: PLC0415
+
+    return judging.check(output_format=output_format, **options)
+
+
+@app.command("diff", epilog="Example: buildorch diff backend --fail-on-growth 5%")
+@click.argument("names", metavar="[SERVICE|RUN|FILE|IMAGE]...", nargs=-1)
+@click.option("--fail-on-growth", metavar="PERCENT", help="Exit with 3 if an image's unpacked size grew by more.")
+@_FILE
+@_FORMAT
+def diff(names: tuple[str, ...], fail_on_growth: str | None, file: Path, output_format: str) -> int:
+    """Say what differs between two images of a service, two runs, two records or two images, to the byte."""
+    from buildorch.cli import judging  # noqa: PLC0415
+
+    return judging.diff(names, file=file, fail_on_growth=fail_on_growth, output_format=output_format)
 
 
 @app.command("lock", epilog="Example: buildorch lock --update python:3.13-slim")
@@ -248,12 +297,18 @@ def ledger_export(file: Path) -> None:
 
 
 @app.command("schema", epilog="Example: buildorch schema > services.schema.json")
-@click.argument("which", type=click.Choice(["services", "run", "events"]), default="services")
+@click.argument("which", type=click.Choice(["services", "run", "events", "check"]), default="services")
 def schema(which: str) -> None:
-    """Print the JSON Schema of the services file, the run record or the event stream."""
+    """Print the JSON Schema of the services file, the run record, the event stream or a check."""
     from buildorch import events, record, services  # noqa: PLC0415
+    from buildorch.report import findings  # noqa: PLC0415
 
-    schemas = {"services": services.json_schema, "run": record.run_schema, "events": events.events_schema}
+    schemas = {
+        "services": services.json_schema,
+        "run": record.run_schema,
+        "events": events.events_schema,
+        "check": findings.check_schema,
+    }
     click.echo(_dumps(schemas[which]()))
 
 
@@ -275,14 +330,14 @@ def _ledger_path(file: Path) -> Path:
     return file.resolve().parent / STATE_FOLDER / FILE_NAME
 
 
-def _entries(entries: list[Any], output_format: str, *, with_service: bool) -> None:
+def _entries(entries: list[Any], output_format: str) -> None:
     from buildorch.record import to_plain  # noqa: PLC0415
     from buildorch.report.text import entries_text  # noqa: PLC0415
 
     if output_format == "json":
         click.echo(_dumps([to_plain(entry) for entry in entries]))
     else:
-        click.echo(entries_text(entries, with_service=with_service))
+        click.echo(entries_text(entries, with_service=True))
 
 
 def _dumps(value: object) -> str:

@@ -52,7 +52,7 @@ def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_f
 
 
 def _run(opened: Run, show: Callable[[Event], None], *, fail_fast: bool) -> Report | int:
-    if opened.leased:
+    if opened.leased or not opened.is_judged:
         from buildorch.cli.building import build  # noqa: PLC0415 - an event loop is for those who build or name
 
         return build(opened, show, fail_fast=fail_fast)

@@ -1,12 +1,14 @@
-"""Where COPY, ADD and RUN read from.
+"""Where COPY, ADD and RUN read from, and what is mounted for a RUN.
 
-In: one instruction and the variables at its place. Out: `Source` values. Touches nothing.
+In: one instruction and the variables at its place. Out: `Source` and `Mount` values. Touches nothing.
 
-Sources: BuildKit's `instructions/parse.go`, `instructions/commands_runmount.go` and `dockerfile2llb/convert_copy.go`.
+Sources: BuildKit's `instructions/parse.go`, `instructions/commands_runmount.go`, `dockerfile2llb/convert_copy.go` and
+`dockerfile2llb/convert_runmount.go`.
 """
 
 from __future__ import annotations
 
+import posixpath
 import re
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,20 @@ class Source:
     problem: str = ""
     reads_anything: bool = False
     """Whether what the problem is about may read anything, and not only give another result another time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount of a RUN, with BuildKit's defaults; what is None is not said, or has variables that are not known."""
+
+    kind: str | None
+    """`bind`, `cache`, `tmpfs`, `secret` or `ssh`."""
+    target: str | None
+    """One that does not start with a slash is below the working directory."""
+    id: str | None
+    """A cache is known by it in every build on a builder; a cache without one is known by its target."""
+    sharing: str | None
+    """Of a cache: `shared`, `private` or `locked`; None for all else."""
 
 
 def is_number(origin: str) -> bool:
@@ -99,8 +115,32 @@ def mounted(statement: Statement, scope: Variables, *, escape: str) -> Iterator[
             yield from _mount(value, scope, escape=escape)
 
 
+def mounts(statement: Statement, scope: Variables, *, escape: str) -> Iterator[Mount]:
+    """The mounts of a RUN, as far as they are understood."""
+    for flag in statement.flags:
+        name, value = _split(flag)
+        if name == "mount":
+            yield _described(_fields(value), scope, escape=escape)
+
+
+def _described(fields: Mapping[str, str], scope: Variables, *, escape: str) -> Mount:
+    def value(*keys: str, default: str = "") -> str | None:
+        return scope.expand(next((fields[key] for key in keys if fields.get(key)), default), escape=escape)
+
+    kind, target, name = value("type", default="bind"), value("target", "dst", "destination"), value("id")
+    is_cache = kind is not None and kind.lower() == "cache"
+    clean = "/" * target.startswith("/") + posixpath.normpath(target).lstrip("/") if target else None
+    sharing = value("sharing", default="shared") if is_cache else None
+    return Mount(
+        kind=kind and kind.lower(),
+        target=clean,
+        id=clean if is_cache and name == "" else name or None,
+        sharing=sharing and sharing.lower(),
+    )
+
+
 def _mount(text: str, scope: Variables, *, escape: str) -> Iterator[Source]:
-    fields = {key.lower(): value for key, _, value in (part.partition("=") for part in text.split(","))}
+    fields = _fields(text)
     kind = fields.get("type", "bind").lower()
     origin = fields.get("from", "")
     # BuildKit reads CSV; a quoted field starts with its quote, so that its key is not known here.
@@ -109,6 +149,10 @@ def _mount(text: str, scope: Variables, *, escape: str) -> Iterator[Source]:
     elif kind == "bind" or (origin and kind != "tmpfs"):
         value = scope.expand(_source(fields), escape=escape)
         yield Source(origin or None, None if value is None else references.prefix(value))
+
+
+def _fields(text: str) -> dict[str, str]:
+    return {key.lower(): value for key, _, value in (part.partition("=") for part in text.split(","))}
 
 
 def _source(fields: Mapping[str, str]) -> str:

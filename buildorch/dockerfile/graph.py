@@ -22,13 +22,22 @@ from buildorch.values import dataclass
 class Found:
     """What was found so far, over all stages and platforms; it only grows."""
 
-    images: dict[str, None] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+    """Image -> the first line that names it."""
     bases: dict[str, None] = field(default_factory=dict)
     paths: set[str] | None = field(default_factory=set)
     """None: everything."""
     named: dict[str, set[str] | None] = field(default_factory=dict)
     unpinned: set[tuple[int, str]] = field(default_factory=set)
     reads_everything: bool = False
+    reached: set[int] = field(default_factory=set)
+    """Numbers of the stages that are built."""
+    runs: list[tuple[int, Statement, Variables]] = field(default_factory=list)
+    """Every RUN of those: its stage's number, itself, and the variables at its place; triggers' are not among them."""
+
+    def name_image(self, image: str, line: int) -> None:
+        """Count an image that is named on a line."""
+        self.images[image] = min(line, self.images.get(image, line))
 
     def read(self, context: str | None, path: str | None) -> None:
         """Count a path of a named context, or of the main one (None); path None is all of it."""
@@ -54,6 +63,8 @@ class Stage:
     """One FROM and what stands below it."""
 
     line: int
+    name: str
+    """In small letters; empty where it has none."""
     base: str | None
     """With variables filled in; None where they are not known."""
     parent: int | None
@@ -85,6 +96,20 @@ class Graph:
     misplaced: tuple[tuple[int, str], ...]
     """Lines that BuildKit refuses, and why."""
 
+    def start(self, target: str) -> int:
+        """The number of the stage that is built for a target; the last for none.
+
+        Raises:
+            ValueError: there is no such stage.
+        """
+        if not self.stages:
+            raise ValueError("the Dockerfile has no FROM")
+        # BuildKit knows targets by name only: a number is refused, unlike in COPY --from.
+        found = self.names.get(target.lower()) if target else len(self.stages) - 1
+        if found is None:
+            raise ValueError(f"the target {target!r} is not a stage of the Dockerfile")
+        return found
+
     def context_for(self, image: str) -> str | None:
         """The named context that stands for an image."""
         return self.contexts.get(references.familiar(image))
@@ -102,7 +127,7 @@ def graph(
     by_familiar = {references.familiar(name): name for name in contexts}
     shared = variables.predefined(platform, arguments)
     names: dict[str, int] = {}
-    heads: list[tuple[Statement, str | None, int | None, str | None]] = []
+    heads: list[tuple[int, str, str | None, int | None, str | None]] = []
     bodies: list[list[Statement]] = []
     misplaced: list[tuple[int, str]] = []
     for statement in file.statements:
@@ -115,7 +140,7 @@ def graph(
             name = words[2].lower() if len(words) == 3 else ""
             context = by_familiar.get(references.familiar(name)) if name not in {"", "scratch", "context"} else None
             # Without a named context of its name, a stage starts from the last stage above that has its base's name.
-            heads.append((statement, base, names.get(base) if base else None, context))
+            heads.append((statement.line, name, base, names.get(base) if base else None, context))
             bodies.append([])
             if name:
                 names[name] = len(heads) - 1
@@ -125,10 +150,7 @@ def graph(
             shared = variables.declared(statement.words, shared, arguments=arguments, escape=file.escape)
         else:
             misplaced.append((statement.line, f"{statement.name} before the first FROM is not understood"))
-    stages = (
-        Stage(head.line, base, parent, context, tuple(body))
-        for (head, base, parent, context), body in zip(heads, bodies, strict=True)
-    )
+    stages = (Stage(*head, tuple(body)) for head, body in zip(heads, bodies, strict=True))
     return Graph(
         stages=tuple(stages),
         names=names,
@@ -145,13 +167,10 @@ def walk(stages: Graph, target: str, *, found: Found) -> tuple[str, ...]:
     """Add to `found` what a build of the target reads, and return the triggers that its image keeps."""
     for line, reason in stages.misplaced:
         found.not_understood(line, reason)
-    if not stages.stages:
-        found.not_understood(0, "the Dockerfile has no FROM")
-        return ()
-    # BuildKit knows targets by name only: a number is refused, unlike in COPY --from.
-    start = stages.names.get(target.lower()) if target else len(stages.stages) - 1
-    if start is None:
-        found.not_understood(0, f"the target {target!r} is not a stage of the Dockerfile")
+    try:
+        start = stages.start(target)
+    except ValueError as error:
+        found.not_understood(0, str(error))
         return ()
     ends: dict[int, Variables] = {}
     pending = [start]
@@ -176,6 +195,7 @@ def _read_stage(
         found.read(stage.context, None)
         found.bases[stage.context] = None
         return Variables()
+    found.reached.add(index)
     scope, triggers = _start(stages, stage, ends=ends, found=found)
     for trigger in triggers:
         try:
@@ -190,6 +210,8 @@ def _read_stage(
                 names = statement.words[0::3] if statement.name == "ENV" else statement.words
                 scope = scope.having({name.partition("=")[0]: None for name in names})
     for statement in stage.statements:
+        if statement.name == "RUN":
+            found.runs.append((index, statement, scope))
         scope = _read(stages, statement, scope, found=found, pending=pending, line=statement.line)
     return scope
 
@@ -210,7 +232,7 @@ def _start(
     base = stages.context_for(stage.base)
     if base is None:
         base = stage.base
-        found.images[base] = None
+        found.name_image(base, stage.line)
     else:
         found.read(base, None)
     found.bases[base] = None
@@ -257,7 +279,7 @@ def _read_origin(stages: Graph, source: commands.Source, *, found: Found, pendin
     if index is None:
         context = stages.context_for(origin)
         if context is None and origin != "scratch":
-            found.images[origin] = None
+            found.name_image(origin, line)
     else:
         context = stages.stages[index].context
         if context is None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _OTHER_BLANK = re.compile(r"[^\S\t\n\v\f\r ]")
 """A blank that BuildKit splits words at in one place and not in another (`unicode.IsSpace` against its own pattern)."""
+_TABS = re.compile(r"^\t+", re.MULTILINE)
 _ONBUILD = re.compile(r"\s*ONBUILD\s*", re.IGNORECASE)
 _DIRECTIVE = r"{}\s*(?P<key>[a-zA-Z][a-zA-Z0-9]*)\s*=\s*(?P<value>.+?)\s*$"
 _DIRECTIVES = (re.compile(_DIRECTIVE.format("#")), re.compile(_DIRECTIVE.format("//")))
@@ -54,6 +55,8 @@ class Statement:
     """Whether every version of BuildKit splits it into these words."""
     trigger: str
     """What ONBUILD holds."""
+    heredocs: tuple[str, ...]
+    """The texts of its heredocs, in order; without the tabs that `<<-` takes away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,8 @@ def _statement(node: DockerfileInstruction) -> Statement:
     if node.name in {"ADD", "COPY"} and not node.json:
         words = tuple(_BLANKS.split(" ".join(words))) if words else ()
         is_sure = not (words and words[0].startswith("[")) and not _OTHER_BLANK.search(node.original)
-    return Statement(node.start_line, node.name, tuple(node.flags), words, node.json, is_sure, trigger)
+    heredocs = tuple(_TABS.sub("", one.content) if one.chomp else one.content for one in node.heredocs)
+    return Statement(node.start_line, node.name, tuple(node.flags), words, node.json, is_sure, trigger, heredocs)
 
 
 def heredoc_name(word: str) -> str | None:

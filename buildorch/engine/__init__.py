@@ -1,6 +1,7 @@
-"""The Docker engine over its socket: what it is, which images it holds, and their bytes.
+"""The Docker engine over its socket: what it is, which images it holds, their bytes, and whether they start.
 
-In: an endpoint and references. Out: facts and bytes. Touches: the engine's socket, and nothing else.
+In: an endpoint and references. Out: facts and bytes. Touches: the engine's socket, and in `buildorch.engine.containers`
+the container of a trial start.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from buildorch.lazy import names_of
 if TYPE_CHECKING:
     from buildorch.engine.api import Engine, EngineInfo, InspectedImage
     from buildorch.engine.containerd import Containerd, Stored, containerd_of, full_name, stored
+    from buildorch.engine.containers import try_start
     from buildorch.engine.content import read_blob
-    from buildorch.engine.saved import SavedImage, read_saved
+    from buildorch.engine.saved import SavedImage, read_saved, read_saved_layers
+    from buildorch.engine.trial import Trial
 
 __all__ = [
     "Containerd",
@@ -22,11 +25,14 @@ __all__ = [
     "InspectedImage",
     "SavedImage",
     "Stored",
+    "Trial",
     "containerd_of",
     "full_name",
     "read_blob",
     "read_saved",
+    "read_saved_layers",
     "stored",
+    "try_start",
 ]
 
 _HOMES = {
@@ -36,11 +42,14 @@ _HOMES = {
     "InspectedImage": "api",
     "SavedImage": "saved",
     "Stored": "containerd",
+    "Trial": "trial",
     "containerd_of": "containerd",
     "full_name": "containerd",
     "read_blob": "content",
     "read_saved": "saved",
+    "read_saved_layers": "saved",
     "stored": "containerd",
+    "try_start": "containers",
 }
 
 

@@ -1,7 +1,7 @@
 """The Docker Engine API, the few calls buildorch needs.
 
-In: an endpoint. Out: facts of the engine and of images, saved images. Touches: the engine's socket, and its images'
-names in `tag` alone.
+In: an endpoint. Out: facts of the engine and of images, saved images. Touches: the engine's socket, its images' names
+in `tag` and `untag`, and what the caller of `call` asks for.
 
 Source: Docker Engine API v1.44 and later, https://docs.docker.com/reference/api/engine/.
 """
@@ -81,7 +81,8 @@ class InspectedImage:
         if not all(isinstance(one, dict) for one in manifests):
             raise MalformedDocument("image of the engine", "one of its manifests is not a JSON object")
         return cls(
-            digest, {str(_mapping(one, "Descriptor").get("digest")): one.get("Available") is True for one in manifests}
+            digest,
+            {str(mapping_in(one, "Descriptor").get("digest")): one.get("Available") is True for one in manifests},
         )
 
 
@@ -129,18 +130,18 @@ class Engine:
         """
         said = self._json("/info")
         driver = [value for key, value in said.get("DriverStatus") or () if key == "driver-type"]
-        containerd = _mapping(said, "Containerd")
+        containerd = mapping_in(said, "Containerd")
         return EngineInfo(
             endpoint=self.endpoint,
             version=str(said.get("ServerVersion", "")),
             store="containerd" if "io.containerd.snapshotter.v1" in driver else "graphdriver",
             cpus=int(said.get("NCPU") or 1),
             platform=f"{said.get('OSType', '')}/{said.get('Architecture', '')}",
-            mirrors=tuple(map(str, _mapping(said, "RegistryConfig").get("Mirrors") or ())),
+            mirrors=tuple(map(str, mapping_in(said, "RegistryConfig").get("Mirrors") or ())),
             identity=str(said.get("ID") or ""),
             data_root=str(said.get("DockerRootDir") or ""),
             containerd=str(containerd.get("Address") or ""),
-            namespace=str(_mapping(containerd, "Namespaces").get("Containers") or ""),
+            namespace=str(mapping_in(containerd, "Namespaces").get("Containers") or ""),
         )
 
     def inspect(self, references: Iterable[str]) -> Iterator[InspectedImage | None]:
@@ -162,7 +163,7 @@ class Engine:
                 except (OSError, http.client.HTTPException) as error:
                     raise EngineUnreachable(self.endpoint, f"it broke off on {reference}: {error}") from None
                 if response.status not in {200, 404}:
-                    raise EngineUnreachable(self.endpoint, f"{path} gave {response.status}: {_message(body)}")
+                    raise EngineUnreachable(self.endpoint, f"{path} gave {response.status}: {message_of(body)}")
                 yield None if response.status == 404 else InspectedImage.from_json(load_json(body, f"answer to {path}"))
         finally:
             connection.close()
@@ -199,7 +200,7 @@ class Engine:
             response = self._ask(connection, f"/images/get?names={quote(reference, safe='')}")
             if response.status != 200:
                 raise EngineUnreachable(
-                    self.endpoint, f"it does not give the image {reference}: {_message(response.read())}"
+                    self.endpoint, f"it does not give the image {reference}: {message_of(response.read())}"
                 )
             while chunk := response.read(CHUNK):
                 yield chunk
@@ -208,6 +209,24 @@ class Engine:
         finally:
             if response is not None:
                 response.close()
+            connection.close()
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S
+    ) -> tuple[int, bytes]:
+        """The status and the body of the answer to one call, whatever it says; `body` is sent as JSON.
+
+        Raises:
+            EngineUnreachable: the engine does not answer within `timeout_s` seconds, or breaks off.
+        """
+        connection = self._connect()
+        connection.timeout = timeout_s
+        try:
+            response = self._ask(connection, path, method=method, body=body)
+            return response.status, response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise EngineUnreachable(self.endpoint, str(error) or type(error).__name__) from None
+        finally:
             connection.close()
 
     def upgrade(self, path: str, protocol: str) -> tuple[socket.socket, bytes]:
@@ -245,19 +264,12 @@ class Engine:
         finally:
             connection.close()
         if response.status != expected:
-            raise EngineError(f"the Docker engine at {self.endpoint} does not {what}: {_message(body)}")
+            raise EngineError(f"the Docker engine at {self.endpoint} does not {what}: {message_of(body)}")
 
     def _json(self, path: str) -> dict[str, Any]:
-        connection = self._connect()
-        try:
-            response = self._ask(connection, path)
-            body = response.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise EngineUnreachable(self.endpoint, str(error) or type(error).__name__) from None
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise EngineUnreachable(self.endpoint, f"{path} gave {response.status}: {_message(body)}")
+        status, body = self.call("GET", path)
+        if status != 200:
+            raise EngineUnreachable(self.endpoint, f"{path} gave {status}: {message_of(body)}")
         try:
             loaded = json.loads(body)
         except ValueError:
@@ -267,11 +279,19 @@ class Engine:
         return loaded
 
     def _ask(
-        self, connection: http.client.HTTPConnection, path: str, *, method: str = "GET"
+        self,
+        connection: http.client.HTTPConnection,
+        path: str,
+        *,
+        method: str = "GET",
+        body: Mapping[str, Any] | None = None,
     ) -> http.client.HTTPResponse:
+        said, kind = (None, {}) if body is None else (json.dumps(body), {"Content-Type": "application/json"})
         try:
-            connection.request(method, path, headers={"Host": "docker"})
+            connection.request(method, path, said, headers={"Host": "docker", **kind})
             return connection.getresponse()
+        except TimeoutError:
+            raise EngineUnreachable(self.endpoint, f"it gave no answer within {connection.timeout:.0f} s") from None
         except (OSError, http.client.HTTPException) as error:
             raise EngineUnreachable(self.endpoint, _reason(error)) from None
 
@@ -298,7 +318,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _mapping(fields: object, key: str) -> Mapping[str, Any]:
+def mapping_in(fields: object, key: str) -> Mapping[str, Any]:
     """The object under a key; empty where there is none, as in the answer of an older engine."""
     found = fields.get(key) if isinstance(fields, dict) else None
     return found if isinstance(found, dict) else {}
@@ -317,7 +337,8 @@ def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _message(body: bytes) -> str:
+def message_of(body: bytes) -> str:
+    """Why the engine refuses, in its own words."""
     try:
         return str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):

@@ -193,6 +193,24 @@ class Ledger:
             (service, limit),
         )
 
+    def of_run(self, run_id: str) -> list[Entry]:
+        """A run's records, in the order they were committed; none where there is no such run."""
+        return self._entries(
+            "SELECT r.sequence, r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "
+            "WHERE run_id = ? ORDER BY r.sequence",
+            (run_id,),
+        )
+
+    def before(self, entry: Entry) -> Entry | None:
+        """The last record of the service before this one that has another image."""
+        rows = self._entries(
+            "SELECT r.sequence, r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "
+            "WHERE service = ? AND r.sequence < ? AND digest IS NOT NULL AND digest IS NOT ? "
+            "ORDER BY r.sequence DESC LIMIT 1",
+            (entry.service, entry.sequence, entry.record.digest),
+        )
+        return rows[0] if rows else None
+
     def services(self) -> list[str]:
         """Every service that has a record."""
         return [str(row[0]) for row in self._read("SELECT DISTINCT service FROM records ORDER BY service", ())]

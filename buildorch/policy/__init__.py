@@ -1,6 +1,6 @@
 """The rules an image must keep: `judge(subject) -> findings`. One rule a file, each a pure function.
 
-In: an image's platforms, its Dockerfile's stages and the service's own words. Out: findings, errors first.
+In: an image's platforms, what its Dockerfile declares and the service's own words. Out: findings, errors first.
 Touches nothing.
 """
 
@@ -8,18 +8,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buildorch.policy import bases, size, stages, user
-from buildorch.policy.subject import Subject
+from buildorch.lazy import names_of
 
 if TYPE_CHECKING:
-    from buildorch.record import Finding
+    from buildorch.policy.rules import RULES, judge
+    from buildorch.policy.subject import FoundSecret, Image, Subject, Trial
 
-__all__ = ["RULES", "Subject", "judge"]
+__all__ = ["RULES", "FoundSecret", "Image", "Subject", "Trial", "judge"]
 
-RULES = (size.rule, user.rule, stages.rule, bases.rule)
+_HOMES = {
+    "RULES": "rules",
+    "FoundSecret": "subject",
+    "Image": "subject",
+    "Subject": "subject",
+    "Trial": "subject",
+    "judge": "rules",
+}
 
 
-def judge(subject: Subject) -> tuple[Finding, ...]:
-    """Every finding of every rule, errors before warnings."""
-    found = [finding for rule in RULES for finding in rule(subject)]
-    return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
+if not TYPE_CHECKING:  # a type checker would take every name for one that is there
+    __getattr__ = names_of(__name__, _HOMES)

@@ -1,4 +1,4 @@
-"""`bases`: every image that a FROM names is on the list.
+"""`bases`: every image that a stage which is built starts or copies from is on the list.
 
 In: a `Subject`. Out: an error for each that is not. Touches nothing.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 from typing import TYPE_CHECKING
 
+from buildorch.policy.unread import unread
 from buildorch.record import Finding
 
 if TYPE_CHECKING:
@@ -17,24 +18,29 @@ if TYPE_CHECKING:
 
 
 def rule(subject: Subject) -> Iterator[Finding]:
-    """Compare each FROM with the list; named contexts are not images of that name and are passed over."""
+    """Compare each image with the list."""
     allowed = subject.spec.policy.bases
     if allowed is None:
         return
     if subject.dockerfile is None:
-        yield Finding(
-            rule="bases",
-            severity="warning",
-            message="the Dockerfile cannot be read here, so its base images are not judged",
-            hint="keep the Dockerfile in a local context, or drop bases for this service",
-        )
+        yield unread("bases", "base images", key="bases")
         return
-    for stage in subject.dockerfile.images:
-        name = stage.base.removeprefix("docker.io/").removeprefix("library/").split("@", 1)[0]
-        if stage.base not in subject.spec.contexts and not any(fnmatch.fnmatchcase(name, glob) for glob in allowed):
+    for image in subject.dockerfile.images:
+        name = image.name.removeprefix("docker.io/").removeprefix("library/").split("@", 1)[0]
+        if not any(fnmatch.fnmatchcase(name, glob) for glob in allowed):
             yield Finding(
                 rule="bases",
                 severity="error",
-                message=f"line {stage.line} of the Dockerfile starts from {name!r}, not one of: {', '.join(allowed)}",
+                message=f"line {image.line} of the Dockerfile starts or copies from {name!r}, "
+                f"not one of: {', '.join(allowed)}",
                 hint="use an allowed base image, or add this one to policy.bases",
+                line=image.line,
             )
+    for line in subject.dockerfile.unknown_bases:
+        yield Finding(
+            rule="bases",
+            severity="warning",
+            message=f"the variables on line {line} of the Dockerfile are not known here, so its base is not judged",
+            hint="give the ARG a default before the first FROM, or a value under args",
+            line=line,
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from buildorch.policy.instruction import shortened
 from buildorch.quantities import human_bytes
 from buildorch.record import Finding, Layer, PlatformRecord
 
@@ -25,8 +26,8 @@ def rule(subject: Subject) -> Iterator[Finding]:
     budget = subject.spec.size
     if budget is None:
         return
-    for name, platform in subject.platforms.items():
-        yield from _judge(name, platform, budget)
+    for name, image in subject.images.items():
+        yield from _judge(name, image.facts, budget)
 
 
 def _judge(name: str, platform: PlatformRecord, budget: Size) -> Iterator[Finding]:
@@ -56,12 +57,7 @@ def _heaviest(layers: tuple[Layer, ...], of: str) -> str:
         return layer.unpacked_bytes if of == "unpacked" else layer.compressed_bytes or 0
 
     top = sorted(layers, key=weight, reverse=True)[:HEAVIEST]
-    return "; ".join(f"{human_bytes(weight(layer))} {_instruction(layer.created_by)}" for layer in top)
-
-
-def _instruction(created_by: str) -> str:
-    text = " ".join(created_by.removesuffix("# buildkit").split()) or "an unnamed instruction"
-    return text if len(text) <= 80 else text[:77] + "..."
+    return "; ".join(f"{human_bytes(weight(layer))} {shortened(layer.created_by)}" for layer in top)
 
 
 def _both(count: int) -> str:

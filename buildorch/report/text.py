@@ -57,7 +57,7 @@ def report_text(report: Report) -> str:
     for name, record in report.services.items():
         if record.error:
             parts.append(failure_text(name, record.error))
-        parts.extend(_finding(name, finding) for finding in record.findings)
+        parts.extend(finding_text(name, finding) for finding in record.findings)
     if stand_ins := {base for record in report.services.values() for base in record.stand_ins}:
         users = [name for name, record in report.services.items() if record.stand_ins]
         official = ", ".join(sorted(stand_ins))
@@ -79,6 +79,12 @@ def failure_text(name: str, failure: Failure) -> str:
     if failure.hint:
         lines.append(f"  hint: {printable(failure.hint)}")
     return "\n".join(lines)
+
+
+def finding_text(name: str, finding: Finding) -> str:
+    """One finding against the image `name`, and the next step."""
+    text = f"{finding.severity}: {printable(name)}: {printable(finding.rule)}: {printable(finding.message)}"
+    return f"{text}\n  hint: {printable(finding.hint)}" if finding.hint else text
 
 
 def plan_text(plan: Plan, told: Mapping[str, str] | None = None) -> str:
@@ -123,7 +129,7 @@ def entries_text(entries: Iterable[Entry], *, with_service: bool) -> str:
                 entry.started_at[:19].replace("T", " "),
                 record.status,
                 platform,
-                _short(record.digest),
+                short_digest(record.digest),
                 _bytes(facts.compressed_bytes if facts else None),
                 _bytes(facts.unpacked_bytes if facts else None),
                 human_seconds(record.duration_s),
@@ -135,27 +141,8 @@ def entries_text(entries: Iterable[Entry], *, with_service: bool) -> str:
     return table(("SERVICE", *head) if with_service else head, rows, right=(4 + shift, 5 + shift, 6 + shift))
 
 
-def _rows(name: str, record: ServiceRecord) -> list[tuple[str, ...]]:
-    steps = record.steps
-    tail = (f"{steps.cached}/{steps.total}" if steps.total else UNKNOWN, human_seconds(record.duration_s))
-    if not record.platforms:
-        return [(name, UNKNOWN, record.status, _short(record.digest), UNKNOWN, UNKNOWN, UNKNOWN, *tail)]
-    return [
-        (
-            name,
-            platform,
-            record.status,
-            _short(record.digest),
-            _bytes(facts.compressed_bytes),
-            _bytes(facts.unpacked_bytes),
-            _budget(facts, record.budget),
-            *tail,
-        )
-        for platform, facts in record.platforms.items()
-    ]
-
-
-def _budget(facts: PlatformRecord, budget: Budget | None) -> str:
+def budget_text(facts: PlatformRecord, budget: Budget | None) -> str:
+    """What one platform's image leaves of its budget, or how far it is over."""
     if budget is None:
         return UNKNOWN
     limit = budget.max_bytes or budget.target_bytes
@@ -167,9 +154,29 @@ def _budget(facts: PlatformRecord, budget: Budget | None) -> str:
     return f"{human_bytes(abs(limit - actual))} {verb} {human_bytes(limit)}{which}"
 
 
-def _finding(name: str, finding: Finding) -> str:
-    text = f"{finding.severity}: {name}: {finding.rule}: {printable(finding.message)}"
-    return f"{text}\n  hint: {printable(finding.hint)}" if finding.hint else text
+def short_digest(digest: str | None) -> str:
+    """A digest's first characters: enough to tell two apart."""
+    return digest[:19] if digest else UNKNOWN
+
+
+def _rows(name: str, record: ServiceRecord) -> list[tuple[str, ...]]:
+    steps = record.steps
+    tail = (f"{steps.cached}/{steps.total}" if steps.total else UNKNOWN, human_seconds(record.duration_s))
+    if not record.platforms:
+        return [(name, UNKNOWN, record.status, short_digest(record.digest), UNKNOWN, UNKNOWN, UNKNOWN, *tail)]
+    return [
+        (
+            name,
+            platform,
+            record.status,
+            short_digest(record.digest),
+            _bytes(facts.compressed_bytes),
+            _bytes(facts.unpacked_bytes),
+            budget_text(facts, record.budget),
+            *tail,
+        )
+        for platform, facts in record.platforms.items()
+    ]
 
 
 def _last_line(report: Report) -> str:
@@ -178,10 +185,6 @@ def _last_line(report: Report) -> str:
         counts[record.status] = counts.get(record.status, 0) + 1
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
     return f"{said} in {human_seconds(report.duration_s)} (exit {report.exit_code}, run {report.run_id})"
-
-
-def _short(digest: str | None) -> str:
-    return digest[:19] if digest else UNKNOWN
 
 
 def _bytes(count: int | None) -> str:

@@ -87,6 +87,7 @@ def remembered(file: ServicesFile, key: str, consulted: Consulted) -> str | None
         "unset": sorted(consulted.names),
         "project": file.project,
         "builders": builders,
+        "policies": list(file.policies),
         "services": services,
     }
     return json.dumps(kept, separators=(",", ":"))
@@ -100,7 +101,14 @@ def recall(text: str, key: str, variables: Mapping[str, str]) -> ServicesFile | 
             return None
         services = {name: Recalled(_service(values)) for name, values in kept["services"].items()}
         builders = {name: Recalled(values) for name, values in kept["builders"].items()}
-        found = _RecalledFile({"project": kept["project"], "builders": builders, "services": services})
+        found = _RecalledFile(
+            {
+                "project": kept["project"],
+                "builders": builders,
+                "policies": tuple(kept["policies"]),
+                "services": services,
+            }
+        )
         return cast("ServicesFile", found)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
@@ -111,6 +119,8 @@ def _service(values: Mapping[str, Any]) -> dict[str, Any]:
     for name in _PARTS:
         if found[name] is not None:
             found[name] = Recalled(found[name])
+    if found["policy"].smoke is not None:
+        found["policy"] = Recalled({**vars(found["policy"]), "smoke": Recalled(found["policy"].smoke)})
     found["secrets"] = tuple(Recalled(secret) for secret in found["secrets"])
     return found
 

@@ -5,135 +5,27 @@ In: plain data, validated by pydantic. Out: `ServicesFile`, `Service` and their 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping  # noqa: TC003 - pydantic reads the annotations
+from collections.abc import Mapping  # noqa: TC003 - pydantic reads the annotations
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from buildorch.services.types import (
+    Bytes,
+    Flag,
+    ImageName,
+    Level,
+    PlatformText,
+    PolicyName,
+    Provenance,
+    Registry,
+    Rule,
+    Seconds,
+    ServiceName,
+    Tag,
+    Version,
+    Word,
 )
-
-from buildorch.errors import UsageError
-from buildorch.oci import ImageReference, Platform
-from buildorch.services.naming import STAGING_TAG
-
-Parsed = TypeVar("Parsed")
-_SIZE = re.compile(r"(?P<number>\d{1,18}(?:\.\d{1,18})?)\s*(?P<unit>[kKMGT]?i?B?)\Z")
-_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
-_BINARY = {"K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-_DURATION = re.compile(r"(?:(?P<h>\d+(?:\.\d+)?)h)?(?:(?P<m>\d+(?:\.\d+)?)m)?(?:(?P<s>\d+(?:\.\d+)?)s?)?\Z")
-_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-PLACEHOLDERS = ("git_sha", "git_branch", "date")
-
-
-def parse_size(value: object) -> int:
-    """Bytes in `500MB` (decimal, as registries count), `64MiB` (binary) or a number."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    match = _SIZE.match(str(value).strip())
-    if not match:
-        raise ValueError("a size such as 500MB or 64MiB was expected")
-    unit = match["unit"].removesuffix("B").upper()
-    factor = _BINARY.get(unit[0]) if unit.endswith("I") and len(unit) == 2 else _UNITS.get(unit)
-    if factor is None:
-        raise ValueError("a size such as 500MB or 64MiB was expected")
-    return int(float(match["number"]) * factor)
-
-
-def parse_duration(value: object) -> float:
-    """Seconds in `20m`, `1h30m`, `90s` or a number of seconds."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    text = str(value).strip()
-    match = _DURATION.match(text)
-    if not text or not match:
-        raise ValueError("a duration such as 20m, 90s or 1h30m was expected")
-    hours, minutes, seconds = (float(match[key] or 0) for key in "hms")
-    return hours * 3600 + minutes * 60 + seconds
-
-
-def _parsed(parse: Callable[[str], Parsed], value: str) -> Parsed:
-    try:
-        return parse(value)
-    except UsageError as error:
-        raise ValueError(f"{error} ({error.hint})") from None
-
-
-def _image_name(value: str) -> str:
-    reference = _parsed(ImageReference.parse, value)
-    if reference.tag or reference.digest:
-        raise ValueError(f"the image's name alone was expected, {reference.name}: its tags stand under `tags`")
-    return value
-
-
-def _registry(value: str) -> str:
-    if value:
-        _parsed(ImageReference.parse, f"{value.rstrip('/')}/x/y")
-    return value
-
-
-def _platform(value: str) -> str:
-    return str(_parsed(Platform.parse, value))
-
-
-def _tag(value: str) -> str:
-    names = _PLACEHOLDER.findall(value)
-    if unknown := [name for name in names if name not in PLACEHOLDERS]:
-        raise ValueError(
-            f"there is no placeholder {{{unknown[0]}}}: there are "
-            + " ".join(f"{{{name}}}" for name in PLACEHOLDERS)
-        )
-    if not _TAG.match(_PLACEHOLDER.sub("x", value)):
-        raise ValueError("a tag has letters, digits, _ . and -, at most 128, and does not start with . or -")
-    if value == STAGING_TAG:
-        raise ValueError(f"{value} is what buildorch itself pushes under, before an image gets its names")
-    return value
-
-
-def _provenance(value: object) -> object:
-    return {"true": "min", True: "min", False: "false"}.get(value, value) if isinstance(value, str | bool) else value
-
-
-def _version(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
-
-
-def _flag(value: str) -> str:
-    if not value.startswith("--") or value == "--":
-        raise ValueError("a buildx flag such as --shm-size=1g was expected, as one word with its value")
-    if value.split("=", 1)[0] in _OWNED_FLAGS:
-        raise ValueError(f"{value.split('=', 1)[0]} is set by buildorch itself")
-    return value
-
-
-_OWNED_FLAGS = {"--progress", "--metadata-file", "--file", "--builder", "--tag", "--load", "--push", "--output", "--iidfile"}
-
-Bytes = Annotated[
-    int,
-    BeforeValidator(parse_size),
-    Field(ge=1, le=1 << 50),
-    WithJsonSchema({"type": ["string", "integer"], "examples": ["500MB", "64MiB"]}),
-]
-Seconds = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    Field(gt=0, le=7 * 24 * 3600),
-    WithJsonSchema({"type": ["string", "number"], "examples": ["20m", "1h30m"]}),
-]
-ImageName = Annotated[str, AfterValidator(_image_name)]
-PlatformText = Annotated[str, AfterValidator(_platform), WithJsonSchema({"type": "string", "examples": ["linux/amd64"]})]
-Tag = Annotated[str, AfterValidator(_tag), WithJsonSchema({"type": "string", "examples": ["{git_sha}", "latest"]})]
-Flag = Annotated[str, AfterValidator(_flag), WithJsonSchema({"type": "string", "pattern": "^--"})]
-Word = Annotated[str, Field(min_length=1)]
-ServiceName = Annotated[str, Field(pattern=r"^[a-z0-9]+([._-]+[a-z0-9]+)*$", max_length=128)]
-
 
 class Frozen(BaseModel):
     """A value that cannot change and knows every key it may have."""
@@ -158,15 +50,46 @@ class Size(Frozen):
         return self
 
 
+class Smoke(Frozen):
+    """A trial start of the image without privileges."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """The port that must take connections; default: the image's own HEALTHCHECK says when it is well."""
+    read_only: bool = False
+    """Whether the root file system is read-only in the trial."""
+    timeout: Seconds = 60.0
+    """How long it may take until it is well."""
+
+
 class Policy(Frozen):
-    """What must hold of the built image."""
+    """What must hold of the built image. A rule that takes `error` or `warning` is off where nothing is said."""
 
     user: Literal["non-root"] | None = None
-    """non-root: the image's configured user must not be root."""
+    """non-root: the image's configured user must not be root, by number, by name, or by what /etc/passwd makes of it; a
+    user that is no number is a warning, as Kubernetes' runAsNonRoot refuses it."""
     min_stages: Annotated[int, Field(ge=1)] | None = None
-    """The Dockerfile must have at least this many stages."""
+    """At least this many stages must be built; with 2 or more, the image must not hold all of them."""
     bases: tuple[Word, ...] | None = None
-    """Images that a FROM may name (globs allowed)."""
+    """Images that a stage which is built may start or copy from (globs allowed)."""
+    pinned: Level | None = None
+    """Every such image must have a digest, in the Dockerfile or in buildorch.lock."""
+    cache_mounts: Level | None = None
+    """Package managers must run with a cache mount, and those of apt and dpkg be locked."""
+    contents: Level | None = None
+    """No layer may hold compilers, package caches, .git, .env, private keys or tests, deleted later or not."""
+    healthcheck: Level | None = None
+    """The image must have a HEALTHCHECK."""
+    exec_form: Level | None = None
+    """ENTRYPOINT and CMD must not start a shell, which would keep signals from the program."""
+    labels: tuple[Word, ...] = ()
+    """Labels that the image must have, such as org.opencontainers.image.source."""
+    build_checks: Level | None = None
+    """What BuildKit's own build checks warn of."""
+    smoke: Smoke | None = None
+    """The image is started without privileges and must become well, as a user that is not root."""
+    off: Mapping[Rule, Word] = Field(default_factory=dict)
+    """Rules that are not asked, each with the reason, which is recorded: any of the above, size, secrets (no build
+    argument, layer or config may hold one) and end_of_life (no base image past its support)."""
 
 
 class Secret(Frozen):
@@ -183,7 +106,7 @@ class Secret(Frozen):
 class Attestations(Frozen):
     """What BuildKit attests beside the image. Off unless asked for, so that an unchanged image keeps its digest."""
 
-    provenance: Annotated[Literal["false", "min", "max"], BeforeValidator(_provenance)] = "false"
+    provenance: Provenance = "false"
     """SLSA provenance; min leaves out build arguments."""
     sbom: bool = False
     """A software bill of materials."""
@@ -211,7 +134,7 @@ class Service(Frozen):
 
     image: ImageName | None = None
     """The image's name without a tag; default: [registry/]project/service."""
-    registry: Annotated[str, AfterValidator(_registry)] | None = None
+    registry: Registry | None = None
     """Put before project/service to name the image; empty for none."""
     context: Word | None = None
     """The folder whose files the build may read, or a URL BuildKit understands; default: services/NAME."""
@@ -275,7 +198,7 @@ class Builder(Frozen):
 class ServicesFile(Frozen):
     """A services file: `services` hold what they say themselves, `merged` adds the defaults."""
 
-    version: Annotated[Literal[1], BeforeValidator(_version)]
+    version: Version
     """The format's version."""
     project: ServiceName
     """The project's name, part of the images' names."""
@@ -283,6 +206,8 @@ class ServicesFile(Frozen):
     """What every service starts from."""
     builders: Mapping[Word, Builder] = Field(default_factory=dict)
     """Limits of buildx builders, by name."""
+    policies: tuple[PolicyName, ...] = ()
+    """Rules of one's own, as package.module:function; asked only with --allow-policies, since they are programs."""
     services: Annotated[Mapping[ServiceName, Service], Field(min_length=1)]
     """The services by name."""
 

@@ -166,7 +166,7 @@ def _problem(detail: ErrorDetails, data: dict[str, Any], places: Places) -> Prob
     if kind == "missing":
         return places.problem(path[:-1], f"the key {last!r} is missing")
     if kind == "value_error":
-        return places.problem(path, detail["msg"].removeprefix("Value error, "))
+        return places.problem(path, detail["msg"].removeprefix("Value error, "), at_key=last == "[key]")
     if kind == "string_pattern_mismatch":
         return places.problem(path, f"{_value(data, path)!r} is not a name that can be used here", at_key=last == "[key]")
     if kind == "literal_error":

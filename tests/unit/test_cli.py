@@ -387,7 +387,8 @@ def test_show_as_json_is_complete(recorded: Path, called):
 def test_history_lists_one_services_records_the_newest_first(recorded: Path, called):
     lines = called("history", "backend", "--limit", "2").out.splitlines()
 
-    assert [line.split()[0] for line in lines[1:]] == ["2026-01-32", "2026-01-31"]
+    assert [line.split()[0] for line in lines[1:3]] == ["2026-01-32", "2026-01-31"]
+    assert lines[3].startswith("unpacked linux/amd64: ")
 
 
 def test_the_history_of_an_unknown_service_is_answered_with_the_nearest_name(recorded: Path, called):
@@ -405,7 +406,7 @@ def test_a_ledger_that_is_no_database_is_an_error_of_its_own(recorded: Path, cal
     assert "file is not a database" in said.err
 
 
-@pytest.mark.parametrize("which", ["services", "run", "events"])
+@pytest.mark.parametrize("which", ["services", "run", "events", "check"])
 def test_a_schema_is_printed_as_it_is_published(which: str, called, repository: Path):
     said = called("schema", which)
 

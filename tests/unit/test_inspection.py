@@ -21,16 +21,18 @@ from hypothesis import strategies as st
 from buildorch.engine import Engine
 from buildorch.errors import EngineError, EngineUnreachable, MalformedDocument
 from buildorch.inspection import (
-    PIECE,
+    SIZES_ALONE,
     EngineSource,
-    LayerSizes,
+    Examined,
+    Layers,
+    Question,
     RegistrySource,
     read_image,
     read_saved_image,
-    unpacked_size,
 )
 from buildorch.measure import measure
 from buildorch.oci import Descriptor
+from buildorch.unpacking import PIECE, unpacked
 
 NOISE = random.Random(7).randbytes(200_000)
 
@@ -40,7 +42,7 @@ def chunks(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def size_of(blob: bytes, raw: bytes, *, chunk: int = 1000) -> int:
-    return unpacked_size(chunks(blob, chunk), Descriptor("", digest_of(blob), len(blob)), digest_of(raw))
+    return sum(map(len, unpacked(chunks(blob, chunk), Descriptor("", digest_of(blob), len(blob)), digest_of(raw))))
 
 
 def two_members(pack: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
@@ -117,7 +119,8 @@ def test_a_layer_of_zeros_is_unpacked_in_pieces(packing: str):
         state.update(bytes(PIECE))
     tracemalloc.start()
     try:
-        size = unpacked_size(iter([blob]), Descriptor("", digest_of(blob), len(blob)), f"sha256:{state.hexdigest()}")
+        pieces = unpacked(iter([blob]), Descriptor("", digest_of(blob), len(blob)), f"sha256:{state.hexdigest()}")
+        size = sum(map(len, pieces))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -128,18 +131,18 @@ def test_a_layer_of_zeros_is_unpacked_in_pieces(packing: str):
 
 def test_threads_that_need_the_same_layer_unpack_it_once():
     unpacked: list[str] = []
-    sizes = LayerSizes({})
+    layers = Layers({})
     ready = threading.Barrier(8)
     got: list[int] = []
 
-    def unpack() -> int:
+    def unpack(_: Question) -> Examined:
         unpacked.append("once")
         time.sleep(0.02)
-        return 42
+        return Examined(42)
 
     def measure_it() -> None:
         ready.wait()
-        got.append(sizes.get("sha256:a", unpack))
+        got.append(layers.examine("sha256:a", unpack, SIZES_ALONE).unpacked_bytes)
 
     threads = [threading.Thread(target=measure_it) for _ in range(8)]
     for thread in threads:
@@ -152,14 +155,16 @@ def test_threads_that_need_the_same_layer_unpack_it_once():
 
 
 def test_different_layers_are_unpacked_side_by_side():
-    sizes = LayerSizes({})
+    layers = Layers({})
     both = threading.Barrier(2, timeout=5)
 
-    def unpack() -> int:
+    def unpack(_: Question) -> Examined:
         both.wait()
-        return 1
+        return Examined(1)
 
-    threads = [threading.Thread(target=sizes.get, args=(name, unpack)) for name in ("sha256:a", "sha256:b")]
+    threads = [
+        threading.Thread(target=layers.examine, args=(name, unpack, SIZES_ALONE)) for name in ("sha256:a", "sha256:b")
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -169,28 +174,28 @@ def test_different_layers_are_unpacked_side_by_side():
 
 
 def test_a_size_that_is_remembered_is_not_measured_again():
-    known = {"sha256:a": 7}
+    layers = Layers({"sha256:a": 7})
 
-    assert LayerSizes(known).get("sha256:a", lambda: pytest.fail("unpacked again")) == 7
+    assert layers.examine("sha256:a", lambda _: pytest.fail("unpacked again"), SIZES_ALONE) == Examined(7)
 
 
 def test_a_layer_that_could_not_be_unpacked_is_tried_again():
-    sizes = LayerSizes({})
+    layers = Layers({})
 
-    def broken() -> int:
+    def broken(_: Question) -> Examined:
         raise MalformedDocument("layer", "cut off")
 
     with pytest.raises(MalformedDocument):
-        sizes.get("sha256:a", broken)
+        layers.examine("sha256:a", broken, SIZES_ALONE)
 
-    assert sizes.get("sha256:a", lambda: 3) == 3
+    assert layers.examine("sha256:a", lambda _: Examined(3), SIZES_ALONE) == Examined(3)
 
 
 @pytest.mark.parametrize("index", [False, True])
 def test_an_image_is_read_from_an_engines_content_store(engine: FakeEngine, *, index: bool):
     image = engine.images["app"] = make_image(layers=[b"one", NOISE], index=index)
 
-    documents = read_image(EngineSource(Engine(engine.endpoint)), image.digest, LayerSizes({}))
+    documents = read_image(EngineSource(Engine(engine.endpoint)), image.digest, Layers({}))
 
     facts = measure(documents)
     platform = facts.platforms["linux/amd64"]
@@ -204,10 +209,10 @@ def test_an_image_is_read_from_an_engines_content_store(engine: FakeEngine, *, i
 def test_a_layer_whose_size_is_known_is_not_fetched(engine: FakeEngine):
     image = engine.images["app"] = make_image()
     source, known = EngineSource(Engine(engine.endpoint)), {}
-    read_image(source, image.digest, LayerSizes(known))
+    read_image(source, image.digest, Layers(known))
     before = len(engine.asked)
 
-    read_image(source, image.digest, LayerSizes(known))
+    read_image(source, image.digest, Layers(known))
 
     assert len(engine.asked) - before == 2, "manifest and config, and no layer"
 
@@ -217,7 +222,7 @@ def test_a_document_that_is_not_what_its_digest_says_is_refused(engine: FakeEngi
     image.blobs[image.manifest_digest] += b" "
 
     with pytest.raises(MalformedDocument, match="has another digest"):
-        read_image(EngineSource(Engine(engine.endpoint)), image.digest, LayerSizes({}))
+        read_image(EngineSource(Engine(engine.endpoint)), image.digest, Layers({}))
 
 
 def test_a_manifest_and_a_config_with_different_numbers_of_layers_are_refused(engine: FakeEngine):
@@ -230,12 +235,12 @@ def test_a_manifest_and_a_config_with_different_numbers_of_layers_are_refused(en
     engine.images["app"] = one
 
     with pytest.raises(MalformedDocument, match="different numbers of layers"):
-        read_image(EngineSource(Engine(engine.endpoint)), digest_of(mixed), LayerSizes({}))
+        read_image(EngineSource(Engine(engine.endpoint)), digest_of(mixed), Layers({}))
 
 
 def test_an_image_the_engine_does_not_have_is_an_error_of_the_engines(engine: FakeEngine):
     with pytest.raises(EngineUnreachable, match=r"it does not give sha256:.*: content sha256:.*: not found"):
-        read_image(EngineSource(Engine(engine.endpoint)), digest_of(b"nothing"), LayerSizes({}))
+        read_image(EngineSource(Engine(engine.endpoint)), digest_of(b"nothing"), Layers({}))
 
 
 @pytest.mark.parametrize("index", [False, True])
@@ -243,7 +248,7 @@ def test_an_image_is_read_from_a_registry(registry: FakeRegistry, *, index: bool
     image = registry.image = make_image(layers=[b"one", NOISE], index=index)
     source = RegistrySource(f"{registry.host}/team/app:v1")
 
-    documents = read_image(source, source.resolve("v1"), LayerSizes({}))
+    documents = read_image(source, source.resolve("v1"), Layers({}))
 
     facts = measure(documents)
     assert facts.digest == image.digest
@@ -267,7 +272,7 @@ def test_a_layer_that_breaks_off_or_is_another_is_fetched_and_measured_anew(
 
     monkeypatch.setattr(source, "blob", failing_once)
 
-    facts = measure(read_image(source, image.digest, LayerSizes({})))
+    facts = measure(read_image(source, image.digest, Layers({})))
 
     assert facts.platforms["linux/amd64"].unpacked_bytes == image.unpacked_bytes
     assert len(registry.asked) == 4, "manifest, config, and the layer twice"
@@ -278,7 +283,7 @@ def test_a_registry_that_gives_other_bytes_is_refused(registry: FakeRegistry):
     image.blobs[image.config_digest] += b" "
 
     with pytest.raises(EngineError, match="and sent sha256:"):
-        read_image(RegistrySource(f"{registry.host}/team/app"), image.digest, LayerSizes({}))
+        read_image(RegistrySource(f"{registry.host}/team/app"), image.digest, Layers({}))
 
 
 def test_an_image_is_read_from_a_store_that_keeps_no_manifests(engine: FakeEngine):

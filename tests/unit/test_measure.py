@@ -88,3 +88,9 @@ def test_documents_that_name_different_numbers_of_layers_are_refused(
 
     with pytest.raises(MalformedDocument, match="different numbers of layers"):
         measure(image(documents))
+
+
+def test_two_platforms_of_one_name_are_told_apart():
+    one = PlatformDocuments(None, None, config(), make_digest("config"), (1, 2))
+
+    assert [*measure(image(one, one)).platforms] == ["linux/amd64", "linux/amd64 #2"]

@@ -10,7 +10,9 @@ from jsonschema import Draft202012Validator
 
 from buildorch.errors import BuildFailed
 from buildorch.record import (
+    ENGINE_DIED,
     NOT_MOVED,
+    RUN_KILLED,
     Budget,
     EngineFacts,
     Failure,
@@ -45,7 +47,7 @@ FULL = ServiceRecord(
     attempts=2,
     warnings=("a check",),
     budget=Budget(max_bytes=9, target_bytes=None, of="unpacked"),
-    findings=(Finding(rule="size", severity="error", message="too big", hint="less"),),
+    findings=(Finding(rule="bases", severity="error", message="not allowed", hint="another", line=3),),
     error=Failure(
         kind=FailureKind.STEP_FAILED,
         message="the step exited with 1",
@@ -179,3 +181,10 @@ def test_an_image_is_taken_by_its_digest_where_it_can_be_pinned():
 
     assert Solved(name="shop/app:1", digest=digest, pinned=True).reference == f"shop/app:1@{digest}"
     assert Solved(name="shop/app:1", digest=digest, pinned=False).reference == "shop/app:1"
+
+
+def test_of_the_warnings_only_buildkits_own_are_build_checks():
+    own = (f"{ENGINE_DIED}look", f"{RUN_KILLED}run-1", f"{NOT_MOVED}why")
+    made = dataclasses.replace(make_record(), warnings=(*own[:2], "JSONArgsRecommended: x", own[2]))
+
+    assert made.build_checks == ("JSONArgsRecommended: x",)

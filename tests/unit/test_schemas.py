@@ -12,8 +12,14 @@ from ruamel.yaml import YAML
 
 from buildorch import events, record, services
 from buildorch.errors import ServicesFileError
+from buildorch.report import findings
 
-SCHEMAS = {"services": services.json_schema, "run": record.run_schema, "events": events.events_schema}
+SCHEMAS = {
+    "services": services.json_schema,
+    "run": record.run_schema,
+    "events": events.events_schema,
+    "check": findings.check_schema,
+}
 
 
 _SERVICES = Draft202012Validator(services.json_schema())

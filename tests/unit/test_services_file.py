@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildorch.services import Attestations, ServicesFile, decode, dependencies, image_name, parse
-from buildorch.services.model import parse_duration, parse_size
+from buildorch.services.types import parse_duration, parse_size
 
 DESIGN = """\
 version: 1

@@ -9,7 +9,8 @@ from fakes import FakeEngine, FakeRegistry, make_image
 
 from buildorch.engine import Engine
 from buildorch.events import SolveFinished
-from buildorch.inspection import LayerSizes
+from buildorch.inspection import Layers
+from buildorch.judging import Means
 from buildorch.measure import STAND_IN_LABEL
 from buildorch.plan import Selection, Solve, resolve
 from buildorch.record import Budget, Failure, FailureKind, ServiceRecord, Solved, Steps
@@ -37,7 +38,8 @@ def finished(digest: str | None = None, *, failure: Failure | None = None) -> So
 
 
 def settled(engine: FakeEngine, solve: Solve, digest: str | None, *, store: str = "containerd") -> ServiceRecord:
-    images = Images(Engine(engine.endpoint), store, LayerSizes({}))  # type: ignore[arg-type]
+    at = Engine(engine.endpoint)
+    images = Images(at, store, Layers({}), Means(engine=at, key=b"key"))  # type: ignore[arg-type]
     return settle(solve, finished(digest), images, reason="first build")
 
 
@@ -122,7 +124,7 @@ def test_the_dockerfile_is_judged_with_the_services_arguments(engine: FakeEngine
     record = settled(engine, make_solve(service, root=tmp_path), image.digest)
 
     assert [finding.rule for finding in record.findings] == ["user", "stages", "bases"]
-    assert "starts from 'two'" in record.findings[2].message
+    assert "starts or copies from 'two'" in record.findings[2].message
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe", b""])

@@ -1,0 +1,107 @@
+"""A layer's blob -> its uncompressed tar, in pieces, which must be what the image's config says.
+
+In: the bytes of a blob, compressed with gzip, zstd or not at all. Out: the bytes of the tar. Touches nothing: the bytes
+come from an iterator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import chain
+from typing import IO, TYPE_CHECKING, cast
+
+from buildorch.errors import MalformedDocument
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from buildorch.oci import Descriptor
+
+PIECE = 1024 * 1024
+"""Most bytes unpacked at a time: a layer of zeros unpacks to a thousand times its size."""
+MAX_UNPACKED = 64 * 1024**3
+"""Most bytes a layer may unpack to: 64 MiB of gzip can hold as much, and nothing that is deployed does."""
+_GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+def unpacked(chunks: Iterator[bytes], layer: Descriptor, diff_id: str) -> Iterator[bytes]:
+    """The pieces of a layer's uncompressed tar; whoever takes all of them knows that they hash to its diff_id.
+
+    Raises:
+        MalformedDocument: the blob is cut off, too large, or not what its config says.
+        RegistryError: it is not what was asked for, or broke off.
+    """
+    state, size = hashlib.sha256(), 0
+    try:
+        for piece in _unpack(chunks):
+            state.update(piece)
+            size += len(piece)
+            if size > MAX_UNPACKED:
+                raise MalformedDocument("layer", f"{layer.digest} unpacks to more than {MAX_UNPACKED} bytes")
+            yield piece
+    except (ValueError, EOFError) as error:
+        drain(chunks)
+        raise MalformedDocument("layer", f"{layer.digest} cannot be unpacked: {error}") from None
+    if f"sha256:{state.hexdigest()}" != diff_id:
+        raise MalformedDocument("layer", f"{layer.digest} does not unpack to {diff_id}")
+
+
+def drain(chunks: Iterator[bytes]) -> None:
+    """Take what is left: a registry's blob that is not its digest's says so at its end, and is fetched again."""
+    for _ in chunks:
+        pass
+
+
+def _unpack(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    first = next(chunks, b"")
+    while len(first) < 4 and (more := next(chunks, b"")):
+        first += more
+    if first.startswith(_GZIP_MAGIC):
+        yield from _gunzip(first, chunks)
+    elif first.startswith(_ZSTD_MAGIC):
+        yield from _unzstd(first, chunks)
+    else:
+        yield first
+        yield from chunks
+
+
+def _gunzip(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """gzip, of one member or of several, as estargz writes them (RFC 1952, section 2.2)."""
+    from isal import igzip_lib, isal_zlib  # noqa: PLC0415 - only where an unknown layer is unpacked; faster than zlib
+
+    member, piece = isal_zlib.decompressobj(wbits=31), b""
+    rest = first
+    try:
+        # A whole piece may leave more behind in the member, even where no byte of the input is left.
+        while rest or (len(piece) == PIECE and not member.eof) or (rest := next(chunks, b"")):
+            if member.eof:
+                member = isal_zlib.decompressobj(wbits=31)
+            piece = member.decompress(rest, PIECE)
+            yield piece
+            rest = member.unused_data if member.eof else member.unconsumed_tail
+    except igzip_lib.error as error:  # type: ignore[misc]  # isal's stub declares an instance
+        raise ValueError(str(error)) from None
+    if not member.eof:
+        raise EOFError("it ends too early")
+
+
+def _unzstd(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    import zstandard  # noqa: PLC0415 - few images have zstd layers
+
+    source = _Reader(chain([first], chunks))
+    reader = zstandard.ZstdDecompressor().stream_reader(cast("IO[bytes]", source), read_across_frames=True)
+    try:
+        while piece := reader.read(PIECE):
+            yield piece
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+
+
+class _Reader:
+    """The `read` that zstandard asks for, over an iterator: it takes what it gets, whatever size it asked for."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+
+    def read(self, _size: int) -> bytes:
+        return next(self._chunks, b"")
