@@ -85,6 +85,7 @@ def test_a_file_that_only_changes_its_owner_in_a_new_layer_weighs_twice():
     [change] = differences(before, after).files or ()
 
     assert (change.path, change.before_size, change.after_size) == ("etc/passwd", 100, 200)
+    assert (change.before_bytes, change.after_bytes) == (1024, 2048)
 
 
 def test_a_file_of_another_content_and_the_same_size_is_changed():

@@ -178,6 +178,16 @@ def test_what_a_layer_holds_is_read_once(engine: FakeEngine, tmp_path: Path):
     assert [entry.path for entry in (again.platforms[0].contents or ())[0].entries] == ["file"]
 
 
+def test_a_layer_whose_size_alone_is_known_is_read_for_what_it_holds(engine: FakeEngine, tmp_path: Path):
+    image = engine.images["app"] = make_image(layers=[b"x"])
+    source, layers = EngineSource(Engine(engine.endpoint)), Layers({}, memory=LayerMemory(tmp_path))
+    read_image(source, image.digest, layers)
+
+    documents = read_image(source, image.digest, layers, lambda _: Question(contents=True))
+
+    assert documents.platforms[0].contents is not None
+
+
 # Caches of other services
 
 
