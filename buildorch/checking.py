@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from buildorch import preparing
 from buildorch.errors import EXIT_OK, EXIT_POLICY, EngineError, NoSuchPlatform, UnknownService
 from buildorch.events import now
-from buildorch.finding_images import locate, read
+from buildorch.finding_images import is_image_name, locate, read
 from buildorch.judging import Case, budget_of, case_of, verdict
 from buildorch.measure import measure
 from buildorch.oci import ImageReference, Platform
@@ -62,7 +62,7 @@ def check(request: CheckRequest) -> Checked:
     planned = preparing.plan(build)
     solves = {solve.name: solve for solve in planned.plan.solves}
     for name in request.names:
-        require_known(name, solves)
+        _require_known(name, solves)
     for platform in request.platforms:
         Platform.parse(platform)
     with preparing.opened(build, planned, asking) as at_hand:
@@ -76,17 +76,18 @@ def check(request: CheckRequest) -> Checked:
     return Checked(project=planned.plan.project, checked_at=now(), exit_code=_exit_code(checked), images=checked)
 
 
-def require_known(name: str, solves: Iterable[str]) -> None:
-    """See that a name is a service's, or can only be an image's: a mistyped service is no image of Docker Hub.
+def _require_known(name: str, solves: Iterable[str]) -> None:
+    """See that a name is a service's, or can only be an image's.
 
     Raises:
         UnknownService: it may be a service's, and is none's.
         UsageError: it is no image reference either.
     """
-    if name not in solves and not any(mark in name for mark in "/:@"):
+    if name in solves:
+        return
+    if not is_image_name(name):
         raise UnknownService(name, known=list(solves))
-    if name not in solves:
-        ImageReference.parse(name)
+    ImageReference.parse(name)
 
 
 def _service(solve: Solve, record: ServiceRecord | None, images: Images, request: CheckRequest) -> CheckedImage:

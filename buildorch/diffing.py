@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from buildorch import preparing
 from buildorch.differences import ImageContents, differences
 from buildorch.errors import EXIT_OK, EXIT_POLICY, NoSuchImage, UnknownService, UsageError
-from buildorch.finding_images import locate, read
+from buildorch.finding_images import is_image_name, locate, read
 from buildorch.inspection import Question
-from buildorch.measure import measure, platform_names
+from buildorch.measure import measure
 from buildorch.record import service_record_from_json
 from buildorch.report.difference import Diff, ServiceDifference
 from buildorch.values import dataclass
@@ -113,12 +113,12 @@ def _with_before(entries: Iterable[Entry], ledger: Ledger) -> tuple[_Side, _Side
 
 
 def _side(name: str, ledger: Ledger, services: list[str]) -> _Side:
-    """What a name stands for: a run, a record file, or an image; a mistyped run is no image of Docker Hub."""
+    """What a name stands for: a run, a record file, or an image."""
     if entries := ledger.of_run(name):
         return _versions({entry.service: entry.record for entry in entries})
     if name.endswith(".json"):
         return _versions(_record_file(Path(name)))
-    if not any(mark in name for mark in "/:@"):
+    if not is_image_name(name):
         raise UnknownService(name, known=services)
     return {"": _Version(name, "")}
 
@@ -181,7 +181,7 @@ def _contents(version: _Version, images: Images) -> dict[str, ImageContents]:
     facts = measure(documents).platforms
     return {
         name: ImageContents(facts[name], one.config, one.contents)
-        for name, one in zip(platform_names(documents), documents.platforms, strict=True)
+        for name, one in zip(facts, documents.platforms, strict=True)
     }
 
 

@@ -199,6 +199,7 @@ class MalformedDocument(EngineError):
 
     def __init__(self, kind: str, fact: str) -> None:
         super().__init__(f"malformed {kind}: {fact}")
+        self.fact = fact
 
 
 class InternalError(BuildorchError):

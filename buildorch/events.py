@@ -13,7 +13,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from buildorch.record import EngineFacts, Failure, Report, ServiceRecord, Solved, with_every_field_required
+from buildorch.record import EngineFacts, Failure, Report, ServiceRecord, Solved, schema_of
 from buildorch.values import dataclass
 
 
@@ -210,8 +210,7 @@ def events_schema() -> dict[str, Any]:
     """The JSON Schema of one line of the event stream, draft 2020-12."""
     from typing import Annotated  # noqa: PLC0415 - as for pydantic: only who asks for the schema pays
 
-    from pydantic import Field, TypeAdapter  # noqa: PLC0415
+    from pydantic import Field  # noqa: PLC0415
 
     union: Any = Annotated[Event, Field(discriminator="event")]
-    schema = with_every_field_required(TypeAdapter(union).json_schema(mode="serialization"))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "buildorch event"}
+    return schema_of(union, title="buildorch event")

@@ -35,6 +35,11 @@ class Found:
     """What the engine says of it; None where it is in a registry only."""
 
 
+def is_image_name(text: str) -> bool:
+    """Whether a text can only be meant for an image: a mistyped service or run is no image of Docker Hub."""
+    return any(mark in text for mark in "/:@")
+
+
 def locate(name: str, images: Images, *, digest: str = "") -> Found:
     """Where an image is: in the engine, else in the registry of its name.
 

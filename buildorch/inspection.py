@@ -275,10 +275,9 @@ def _read_layer(source: Source, layer: Descriptor, diff_id: str, question: Quest
             return _examined(unpacked(chunks, layer, diff_id), question=question)
         except MalformedDocument as error:
             drain(chunks)
-            if layer.digest in str(error):
+            if layer.digest in error.fact:
                 raise
-            fact = str(error).removeprefix("malformed layer: ")
-            raise MalformedDocument("layer", f"{layer.digest} is no tar that can be read: {fact}") from None
+            raise MalformedDocument("layer", f"{layer.digest} is no tar that can be read: {error.fact}") from None
 
     return retried(attempt)
 

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buildorch.bases.names import key as name_key
-from buildorch.measure import platform_names
 from buildorch.quantities import some_of
-from buildorch.record import Budget, Finding
+from buildorch.record import Budget, Finding, encodable
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -182,22 +181,20 @@ def verdict(case: Case, documents: ImageDocuments, facts: ImageFacts, means: Mea
     Raises:
         EngineError: the image was to be started on trial, and the engine cannot be reached.
     """
-    from buildorch.policy import judge  # noqa: PLC0415 - a run that skips everything judges nothing
+    from buildorch.policy import errors_first, judge  # noqa: PLC0415 - a run that skips everything judges nothing
 
     off = dict(case.spec.policy.off)
     subject = _subject(case, documents, facts, means)
     own = (found for policy in means.own if policy.name not in off for found in policy.findings(subject))
-    findings = map(_encodable, (*judge(subject), *own, *_not_asked(means)))
-    ordered = tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
+    findings = errors_first(map(_encodable, (*judge(subject), *own, *_not_asked(means))))
     # A trial that a stop cut short is no verdict: the next run judges again.
     rules = None if subject.trials and means.is_stopped() else rules_of(case.spec, case.secrets, means)
-    return Verdict(budget_of(case.spec), ordered, off, rules)
+    return Verdict(budget_of(case.spec), findings, off, rules)
 
 
 def _encodable(finding: Finding) -> Finding:
-    """The finding as text that any file takes: names of files need not be Unicode."""
-    message, hint = (text.encode("utf-8", "backslashreplace").decode() for text in (finding.message, finding.hint))
-    return dataclasses.replace(finding, message=message, hint=hint)
+    """The finding as a record can hold it."""
+    return dataclasses.replace(finding, message=encodable(finding.message), hint=encodable(finding.hint))
 
 
 def _not_asked(means: Means) -> Iterator[Finding]:
@@ -254,7 +251,7 @@ def _value(secret: Secret, root: Path) -> bytes:
 def _subject(case: Case, documents: ImageDocuments, facts: ImageFacts, means: Means) -> Subject:
     from buildorch.policy import Image, Subject  # noqa: PLC0415 - where something is judged
 
-    images = zip(platform_names(documents), documents.platforms, strict=True)
+    images = zip(facts.platforms, documents.platforms, strict=True)
     file, policy = case.dockerfile, case.spec.policy
     named = [image.name for image in file.images] if file else []
     return Subject(
@@ -266,7 +263,7 @@ def _subject(case: Case, documents: ImageDocuments, facts: ImageFacts, means: Me
         warnings=case.warnings,
         arguments=case.arguments,
         secrets=tuple(_leaks(case, documents, facts)),
-        trials=_trials(case, documents, means) if policy.smoke and "smoke" not in policy.off else {},
+        trials=_trials(case, facts, means) if policy.smoke and "smoke" not in policy.off else {},
         mounts_elsewhere=_elsewhere(case.name, means.sharings()) if policy.cache_mounts else {},
     )
 
@@ -276,7 +273,7 @@ def _leaks(case: Case, documents: ImageDocuments, facts: ImageFacts) -> Iterator
     from buildorch.policy import FoundSecret  # noqa: PLC0415
     from buildorch.policy.instruction import shortened  # noqa: PLC0415
 
-    for name, one in zip(platform_names(documents), documents.platforms, strict=True):
+    for name, one in zip(facts.platforms, documents.platforms, strict=True):
         config = one.config
         for at, leaked in enumerate(one.leaked):
             where = f"the layer of {shortened(facts.platforms[name].layers[at].created_by)}"
@@ -295,12 +292,11 @@ def _leaks(case: Case, documents: ImageDocuments, facts: ImageFacts) -> Iterator
                     yield FoundSecret(one_hunted.secret, name, where)
 
 
-def _trials(case: Case, documents: ImageDocuments, means: Means) -> dict[str, Trial]:
+def _trials(case: Case, facts: ImageFacts, means: Means) -> dict[str, Trial]:
     """How a start of each platform's image goes."""
     from buildorch.policy import Trial  # noqa: PLC0415
 
-    smoke = case.spec.policy.smoke
-    platforms = platform_names(documents)
+    smoke, platforms = case.spec.policy.smoke, facts.platforms
     if smoke is None:
         return {}
     if not case.trial:

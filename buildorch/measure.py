@@ -57,6 +57,7 @@ class ImageFacts:
     digest: str
     index_digest: str | None
     platforms: Mapping[str, PlatformRecord]
+    """In the order of the documents."""
     stand_ins: tuple[str, ...]
 
 
@@ -69,14 +70,12 @@ def measure(documents: ImageDocuments) -> ImageFacts:
     return ImageFacts(
         digest=documents.digest,
         index_digest=documents.index_digest,
-        platforms={
-            name: _platform(one) for name, one in zip(platform_names(documents), documents.platforms, strict=True)
-        },
+        platforms={name: _platform(one) for name, one in zip(_names(documents), documents.platforms, strict=True)},
         stand_ins=tuple(sorted({ref for one in documents.platforms if (ref := one.config.labels.get(STAND_IN_LABEL))})),
     )
 
 
-def platform_names(documents: ImageDocuments) -> tuple[str, ...]:
+def _names(documents: ImageDocuments) -> tuple[str, ...]:
     """The name of each platform, in order; of two alike, as of two versions of an OS, the second has `#2`."""
     found: list[str] = []
     for one in documents.platforms:

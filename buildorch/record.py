@@ -269,6 +269,11 @@ class Report:
         return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
 
 
+def encodable(text: str) -> str:
+    """The text as any file and reader takes it: names of files need not be UTF-8, and their odd bytes are shown."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def to_plain(value: Any) -> dict[str, Any]:  # noqa: ANN401 - any of the dataclasses above
     """A record or an event as plain data for JSON."""
     return dataclasses.asdict(value)
@@ -312,19 +317,15 @@ def _failure(raw: dict[str, Any]) -> Failure:
 
 def run_schema() -> dict[str, Any]:
     """The run record's JSON Schema, draft 2020-12."""
-    from pydantic import TypeAdapter  # noqa: PLC0415
-
-    schema = with_every_field_required(TypeAdapter(Report).json_schema(mode="serialization"))
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
-        "title": "buildorch run record",
-    }
+    return schema_of(Report, title="buildorch run record")
 
 
-def with_every_field_required(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema of dataclasses as they are written: every field is there, also one that has a default."""
+def schema_of(kind: Any, *, title: str) -> dict[str, Any]:  # noqa: ANN401 - a dataclass, or an annotated union of some
+    """The JSON Schema (draft 2020-12) of dataclasses as they are written: every field is there, defaults too."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 - only who asks for a schema pays
+
+    schema = TypeAdapter(kind).json_schema(mode="serialization")
     for described in (schema, *schema.get("$defs", {}).values()):
         if "properties" in described:
             described["required"] = list(described["properties"])
-    return schema
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}

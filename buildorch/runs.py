@@ -80,6 +80,8 @@ class Reading:
 
     at_hand: AtHand
     decided: Mapping[str, Decided]
+    unjudged: frozenset[str]
+    """The services that are skipped and whose images have to be read and judged again."""
     record: Path
     opened: ExitStack
 
@@ -92,7 +94,17 @@ def _read(request: BuildRequest) -> Reading:
     with ExitStack() as stack:
         at_hand = stack.enter_context(preparing.opened(request, planned, asking))
         planned.project.remember()
-        return Reading(at_hand, at_hand.decide(request), record.absolute(), stack.pop_all())
+        decided = at_hand.decide(request)
+        return Reading(at_hand, decided, _unjudged(at_hand, decided), record.absolute(), stack.pop_all())
+
+
+def _unjudged(at_hand: AtHand, decided: Mapping[str, Decided]) -> frozenset[str]:
+    means = at_hand.means()
+    return frozenset(
+        name
+        for name, one in decided.items()
+        if isinstance(one.decision, Skip) and not judging.is_judged(one.inputs.solve, one.decision.record, means)
+    )
 
 
 class Held(NamedTuple):
@@ -257,12 +269,7 @@ class Run:
     @property
     def is_judged(self) -> bool:
         """Whether no image that is skipped has to be read and judged again."""
-        means = self.at_hand.means()
-        return all(
-            judging.is_judged(one.inputs.solve, one.decision.record, means)
-            for one in self.decided.values()
-            if isinstance(one.decision, Skip)
-        )
+        return not self.reading.unjudged
 
     def skip(self, stopped: Callable[[], bool] = lambda: False) -> list[ServiceFinished]:
         """The records of all that is not built, committed; their images get the names they lack.
@@ -292,7 +299,7 @@ class Run:
 
     def _judged(self, solve: Solve, record: ServiceRecord, images: Callable[[], Images]) -> ServiceRecord:
         """The record of an image that stays, with what the rules of today say: read again where they are others."""
-        if judging.is_judged(solve, record, self.at_hand.means()):
+        if solve.name not in self.reading.unjudged:
             return judging.judged_today(solve.spec, record)
         try:
             return judged_again(solve, record, images())

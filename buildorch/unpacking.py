@@ -10,6 +10,7 @@ import hashlib
 from itertools import chain
 from typing import IO, TYPE_CHECKING, cast
 
+from buildorch.contents.stream import MAX_UNPACKED
 from buildorch.errors import MalformedDocument
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 PIECE = 1024 * 1024
 """Most bytes unpacked at a time: a layer of zeros unpacks to a thousand times its size."""
-MAX_UNPACKED = 64 * 1024**3
-"""Most bytes a layer may unpack to: 64 MiB of gzip can hold as much, and nothing that is deployed does."""
 _GZIP_MAGIC, _ZSTD_MAGIC = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 

@@ -36,13 +36,16 @@ _FILE = click.option(
     envvar="BUILDORCH_FILE",
     help="The services file.  [env: BUILDORCH_FILE]",
 )
-_FORMAT = click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    help="How stdout is written.",
-)
+
+
+def _format(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option for how stdout is written."""
+    choices = ["text", "json", *more]
+    help_text = "How stdout is written."
+    return click.option("--format", "output_format", type=click.Choice(choices), default="text", help=help_text)
+
+
+_FORMAT = _format()
 
 
 _SET = click.option(
@@ -203,13 +206,7 @@ def show(file: Path, output_format: str) -> None:
 @app.command("history", epilog="Example: buildorch history backend --limit 50")
 @click.argument("service")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, help="How many records, the newest first.")
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json", "csv"]),
-    default="text",
-    help="How stdout is written.",
-)
+@_format("csv")
 @_FILE
 def history(service: str, limit: int, file: Path, output_format: str) -> None:
     """Show the digests, sizes and durations of one service over time."""
@@ -231,13 +228,7 @@ def history(service: str, limit: int, file: Path, output_format: str) -> None:
 @click.option("--platform", "platforms", multiple=True, help="Judge this platform alone; may be repeated.")
 @_ALLOW_POLICIES
 @_SET
-@click.option(
-    "--format",
-    "output_format",
-    type=click.Choice(["text", "json", "sarif", "junit", "github"]),
-    default="text",
-    help="How stdout is written.",
-)
+@_format("sarif", "junit", "github")
 @_FILE
 def check(output_format: str, **options: Any) -> int:  # noqa: ANN401
     """Judge images by the services file's rules as they stand: the last one of each service, or any image."""

@@ -35,6 +35,7 @@ SPACE_BYTES = 16 * 1024 * 1024
 """Free space below which no build is begun: its record might have no place. A record is some tens of kB."""
 _BEGIN = """INSERT INTO runs (run_id, sequence, project, started_at)
 VALUES (?, (SELECT coalesce(max(sequence), 0) + 1 FROM runs), ?, ?)"""
+_ENTRIES = "SELECT r.sequence, r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id)"
 _IMAGES = f"""SELECT records.sequence, service, record, records.checksum IS {schema.RECORD_SUM}
 FROM records JOIN runs USING (run_id)
 WHERE records.sequence IN (SELECT max(sequence) FROM records WHERE digest IS NOT NULL GROUP BY service)"""  # noqa: S608
@@ -188,24 +189,21 @@ class Ledger:
     def history(self, service: str, *, limit: int) -> list[Entry]:
         """A service's last records, the newest first."""
         return self._entries(
-            "SELECT r.sequence, r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "
-            "WHERE service = ? ORDER BY r.sequence DESC LIMIT ?",
+            f"{_ENTRIES} WHERE service = ? ORDER BY r.sequence DESC LIMIT ?",
             (service, limit),
         )
 
     def of_run(self, run_id: str) -> list[Entry]:
         """A run's records, in the order they were committed; none where there is no such run."""
         return self._entries(
-            "SELECT r.sequence, r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "
-            "WHERE run_id = ? ORDER BY r.sequence",
+            f"{_ENTRIES} WHERE run_id = ? ORDER BY r.sequence",
             (run_id,),
         )
 
     def before(self, entry: Entry) -> Entry | None:
         """The last record of the service before this one that has another image."""
         rows = self._entries(
-            "SELECT r.sequence, r.run_id, started_at, service, record FROM records r JOIN runs USING (run_id) "
-            "WHERE service = ? AND r.sequence < ? AND digest IS NOT NULL AND digest IS NOT ? "
+            f"{_ENTRIES} WHERE service = ? AND r.sequence < ? AND digest IS NOT NULL AND digest IS NOT ? "
             "ORDER BY r.sequence DESC LIMIT 1",
             (entry.service, entry.sequence, entry.record.digest),
         )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from buildorch.lazy import names_of
 
 if TYPE_CHECKING:
-    from buildorch.policy.rules import RULES, judge
+    from buildorch.policy.rules import RULES, errors_first, judge
     from buildorch.policy.subject import FoundSecret, Image, Subject, Trial
 
-__all__ = ["RULES", "FoundSecret", "Image", "Subject", "Trial", "judge"]
+__all__ = ["RULES", "FoundSecret", "Image", "Subject", "Trial", "errors_first", "judge"]
 
 _HOMES = {
     "RULES": "rules",
@@ -22,6 +22,7 @@ _HOMES = {
     "Image": "subject",
     "Subject": "subject",
     "Trial": "subject",
+    "errors_first": "rules",
     "judge": "rules",
 }
 

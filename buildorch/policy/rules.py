@@ -26,7 +26,7 @@ from buildorch.policy import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from buildorch.policy.subject import Subject
     from buildorch.record import Finding
@@ -56,4 +56,9 @@ def judge(subject: Subject) -> tuple[Finding, ...]:
     """Every finding of every rule that is not off, errors before warnings."""
     off = subject.spec.policy.off
     found = [finding for name, rule in RULES.items() if name not in off for finding in rule(subject)]
-    return tuple(sorted(found, key=lambda finding: finding.severity != "error"))
+    return errors_first(found)
+
+
+def errors_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Errors before warnings, else in their order."""
+    return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))

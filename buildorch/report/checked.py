@@ -9,7 +9,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from buildorch.quantities import human_bytes
-from buildorch.record import to_plain
+from buildorch.record import encodable, to_plain
 from buildorch.report.text import UNKNOWN, budget_text, finding_text, printable, short_digest, table
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def checked_json(checked: Checked) -> str:
 
 
 def _encodable(value: Any) -> Any:  # noqa: ANN401 - plain data
-    """The same data; of names that are no UTF-8 the odd bytes are shown, as many readers refuse a lone surrogate."""
+    """The same data, each text encodable: many readers refuse a lone surrogate."""
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return encodable(value)
     if isinstance(value, dict):
         return {_encodable(key): _encodable(one) for key, one in value.items()}
     return [_encodable(one) for one in value] if isinstance(value, (list, tuple)) else value

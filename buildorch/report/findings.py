@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Any, Literal
 
-from buildorch.record import Budget, Finding, PlatformRecord, Severity, with_every_field_required
+from buildorch.record import Budget, Finding, PlatformRecord, Severity, schema_of
 from buildorch.values import dataclass
 
 
@@ -60,7 +60,4 @@ class Checked:
 
 def check_schema() -> dict[str, Any]:
     """The JSON Schema of a check, draft 2020-12."""
-    from pydantic import TypeAdapter  # noqa: PLC0415 - only who asks for the schema pays
-
-    schema = with_every_field_required(TypeAdapter(Checked).json_schema(mode="serialization"))
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "buildorch check"}
+    return schema_of(Checked, title="buildorch check")

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from buildorch import __version__
 from buildorch.errors import UsageError
 from buildorch.oci import ImageReference
+from buildorch.record import encodable
 from buildorch.report.text import printable
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def _repository(image: CheckedImage) -> str:
 
 def _uri(path: str) -> str:
     """A relative reference (RFC 3986, section 4.2); of a name that is no UTF-8 the odd bytes are shown."""
-    return quote(path.encode("utf-8", "backslashreplace"))
+    return quote(encodable(path))
 
 
 def _told(image: CheckedImage, message: str, hint: str = "") -> str:
