@@ -1,4 +1,4 @@
-"""The commands and their options: parse, call the library, choose the exit code.
+"""The commands: parse, call the library, choose the exit code.
 
 In: arguments. Out: data on stdout, progress and logs on stderr. Touches: nothing but those streams itself.
 """
@@ -6,139 +6,41 @@ In: arguments. Out: data on stdout, progress and logs on stderr. Touches: nothin
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from buildorch import __version__
-from buildorch.errors import LedgerError, UnknownService
+from buildorch.cli.elsewhere import App
+from buildorch.cli.options import (
+    ALLOW_POLICIES,
+    FILE,
+    FORMAT,
+    SET,
+    building,
+    formats,
+    ledger_path,
+    open_ledger,
+    selecting,
+)
+from buildorch.errors import UnknownService
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from pathlib import Path
 
     from buildorch.logging_config import LogFormat
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
-@click.group(context_settings=CONTEXT)
+@click.group(cls=App, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="buildorch")
 def app() -> None:
     """Build many container images with BuildKit at once, measure them, and record what came out."""
 
 
-_FILE = click.option(
-    "-f",
-    "--file",
-    type=click.Path(path_type=Path),
-    default=Path("services.yaml"),
-    envvar="BUILDORCH_FILE",
-    help="The services file.  [env: BUILDORCH_FILE]",
-)
-
-
-def _format(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option for how stdout is written."""
-    choices = ["text", "json", *more]
-    help_text = "How stdout is written."
-    return click.option("--format", "output_format", type=click.Choice(choices), default="text", help=help_text)
-
-
-_FORMAT = _format()
-
-
-_SET = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="SERVICE.KEY=VALUE",
-    help="Override one key; SERVICE may be a glob.",
-)
-_ALLOW_POLICIES = click.option(
-    "--allow-policies", is_flag=True, help="Ask the services file's own policies: they are programs."
-)
-_FORCE = click.option("--force", is_flag=True, help="Build also what did not change.")
-_FROZEN = click.option("--frozen", is_flag=True, help="Take base images from buildorch.lock alone.")
-
-
-def _selecting(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say what a plan holds."""
-    for option in (
-        _FROZEN,
-        _FORCE,
-        click.option("--no-cache", is_flag=True, help="Execute every step again."),
-        click.option("--platform", "platforms", multiple=True, help="Build for this platform; may be repeated."),
-        click.option("--builder", help="The buildx builder to use."),
-        click.option("--push", "output", flag_value="push", help="Push the images to their registries."),
-        click.option(
-            "--load",
-            "output",
-            flag_value="load",
-            default=True,
-            help="Load the images into the engine (the default).",
-        ),
-        _SET,
-        _FILE,
-    ):
-        command = option(command)
-    return command
-
-
-def _building(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of a build."""
-    for option in (
-        click.option(
-            "--log-format",
-            type=click.Choice(["text", "json"]),
-            default="text",
-            envvar="BUILDORCH_LOG_FORMAT",
-            help="Log entries on stderr; json turns progress off.  [env: BUILDORCH_LOG_FORMAT]",
-        ),
-        _FORMAT,
-        click.option(
-            "--progress",
-            type=click.Choice(["auto", "plain", "tty", "quiet", "json"]),
-            default="auto",
-            envvar="BUILDORCH_PROGRESS",
-            help="What stderr shows meanwhile; auto is tty on a terminal, else plain.  [env: BUILDORCH_PROGRESS]",
-        ),
-        click.option(
-            "--record",
-            type=click.Path(path_type=Path),
-            help="Where the run record goes.  [default: .buildorch/run.json]",
-        ),
-        click.option(
-            "--fail-fast/--keep-going",
-            default=False,
-            help="Cancel the rest at the first failure.",
-        ),
-        click.option(
-            "--publish",
-            type=click.Choice(["each", "all-or-none"]),
-            default="each",
-            help="When pushed images get their names: each once it is good, or all once all are.",
-        ),
-        _ALLOW_POLICIES,
-        click.option(
-            "--wait/--no-wait",
-            default=True,
-            help="Wait for a run that builds the same, or exit with 75.",
-        ),
-        click.option(
-            "-j",
-            "--jobs",
-            type=int,
-            envvar="BUILDORCH_JOBS",
-            help="How many builds run at once.  [env: BUILDORCH_JOBS; default: the engine's CPUs]",
-        ),
-    ):
-        command = option(command)
-    return _selecting(command)
-
-
 @app.command("build-all", epilog="Example: buildorch build-all -j 4 --push")
-@_building
+@building
 def build_all(**options: Any) -> int:  # noqa: ANN401 - click's options
     """Build every service of the services file."""
     return _build((), **options)
@@ -146,7 +48,7 @@ def build_all(**options: Any) -> int:  # noqa: ANN401 - click's options
 
 @app.command("build", epilog="Example: buildorch build backend --set 'backend.args.VERSION=1.2'")
 @click.argument("services", nargs=-1, required=True)
-@_building
+@building
 def build(services: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
     """Build the named services and what they build on."""
     return _build(services, **options)
@@ -174,8 +76,8 @@ def _request(services: tuple[str, ...], **options: Any) -> Any:  # noqa: ANN401 
 
 @app.command("plan", epilog="Example: buildorch plan --format json")
 @click.argument("services", nargs=-1)
-@_selecting
-@_FORMAT
+@selecting
+@FORMAT
 def plan_command(services: tuple[str, ...], output_format: str, **options: Any) -> None:  # noqa: ANN401
     """Show what would be built, in which order, and why; builds nothing, and needs no engine for the order."""
     from buildorch.cli.planning import show_plan  # noqa: PLC0415
@@ -185,8 +87,8 @@ def plan_command(services: tuple[str, ...], output_format: str, **options: Any) 
 
 @app.command("explain", epilog="Example: buildorch explain backend")
 @click.argument("services", nargs=-1, required=True)
-@_selecting
-@_FORMAT
+@selecting
+@FORMAT
 def explain(services: tuple[str, ...], output_format: str, **options: Any) -> None:  # noqa: ANN401
     """Name every input of a service that is not what it was when its image was built."""
     from buildorch.cli.planning import show_changes  # noqa: PLC0415
@@ -195,24 +97,24 @@ def explain(services: tuple[str, ...], output_format: str, **options: Any) -> No
 
 
 @app.command("show", epilog="Example: buildorch show --format json")
-@_FILE
-@_FORMAT
+@FILE
+@FORMAT
 def show(file: Path, output_format: str) -> None:
     """Show the last record of every service."""
-    with _ledger(file) as ledger:
+    with open_ledger(file) as ledger:
         _entries(ledger.latest(), output_format)
 
 
 @app.command("history", epilog="Example: buildorch history backend --limit 50")
 @click.argument("service")
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, help="How many records, the newest first.")
-@_format("csv")
-@_FILE
+@formats("csv")
+@FILE
 def history(service: str, limit: int, file: Path, output_format: str) -> None:
     """Show the digests, sizes and durations of one service over time."""
     from buildorch.report.history import history_csv, history_text  # noqa: PLC0415
 
-    with _ledger(file) as ledger:
+    with open_ledger(file) as ledger:
         known = ledger.services()
         if service not in known:
             raise UnknownService(service, known=known)
@@ -226,10 +128,10 @@ def history(service: str, limit: int, file: Path, output_format: str) -> None:
 @app.command("check", epilog="Example: buildorch check backend registry.example/shop/base@sha256:...")
 @click.argument("names", metavar="[SERVICE|IMAGE]...", nargs=-1)
 @click.option("--platform", "platforms", multiple=True, help="Judge this platform alone; may be repeated.")
-@_ALLOW_POLICIES
-@_SET
-@_format("sarif", "junit", "github")
-@_FILE
+@ALLOW_POLICIES
+@SET
+@formats("sarif", "junit", "github")
+@FILE
 def check(output_format: str, **options: Any) -> int:  # noqa: ANN401
     """Judge images by the services file's rules as they stand: the last one of each service, or any image."""
     from buildorch.cli import judging  # noqa: PLC0415
@@ -240,8 +142,8 @@ def check(output_format: str, **options: Any) -> int:  # noqa: ANN401
 @app.command("diff", epilog="Example: buildorch diff backend --fail-on-growth 5%")
 @click.argument("names", metavar="[SERVICE|RUN|FILE|IMAGE]...", nargs=-1)
 @click.option("--fail-on-growth", metavar="PERCENT", help="Exit with 3 if an image's unpacked size grew by more.")
-@_FILE
-@_FORMAT
+@FILE
+@FORMAT
 def diff(names: tuple[str, ...], fail_on_growth: str | None, file: Path, output_format: str) -> int:
     """Say what differs between two images of a service, two runs, two records or two images, to the byte."""
     from buildorch.cli import judging  # noqa: PLC0415
@@ -253,8 +155,8 @@ def diff(names: tuple[str, ...], fail_on_growth: str | None, file: Path, output_
 @click.argument("references", metavar="[REF]...", nargs=-1)
 @click.option("--update", is_flag=True, help="Resolve again: the named images, or all.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if the file does not fit the Dockerfiles.")
-@_FILE
-@_FORMAT
+@FILE
+@FORMAT
 def lock(references: tuple[str, ...], file: Path, output_format: str, **options: bool) -> int:
     """Write buildorch.lock: the digest that each base image is built from."""
     from buildorch.cli import locking  # noqa: PLC0415 - only a lock asks registries
@@ -269,22 +171,22 @@ def ledger_group() -> None:
 
 @ledger_group.command("verify", epilog="Example: buildorch ledger verify --repair")
 @click.option("--repair", is_flag=True, help="Save all that is as it was written; the damaged file stays beside it.")
-@_FILE
-@_FORMAT
+@FILE
+@FORMAT
 def ledger_verify(*, repair: bool, file: Path, output_format: str) -> int:
     """Look at every row of the ledger; exit with 1 if one is not as it was written."""
     from buildorch.cli import ledger_commands  # noqa: PLC0415
 
-    return ledger_commands.verify(_ledger_path(file), repair=repair, output_format=output_format)
+    return ledger_commands.verify(ledger_path(file), repair=repair, output_format=output_format)
 
 
 @ledger_group.command("export", epilog="Example: buildorch ledger export | jq 'select(.kind == \"record\").service'")
-@_FILE
+@FILE
 def ledger_export(file: Path) -> None:
     """Print every run and its records, oldest first, one JSON object a line."""
     from buildorch.cli import ledger_commands  # noqa: PLC0415
 
-    ledger_commands.export(_ledger_path(file))
+    ledger_commands.export(ledger_path(file))
 
 
 @app.command("schema", epilog="Example: buildorch schema > services.schema.json")
@@ -301,24 +203,6 @@ def schema(which: str) -> None:
         "check": findings.check_schema,
     }
     click.echo(_dumps(schemas[which]()))
-
-
-def _ledger(file: Path) -> Any:  # noqa: ANN401 - a Ledger, imported below
-    from buildorch.ledger import Ledger  # noqa: PLC0415
-
-    path = _ledger_path(file)
-    if not path.exists():
-        raise LedgerError(
-            f"there is no ledger at {path}", hint="build something first, or name the services file with -f"
-        )
-    return Ledger(path)
-
-
-def _ledger_path(file: Path) -> Path:
-    from buildorch.context.listing import STATE_FOLDER  # noqa: PLC0415
-    from buildorch.ledger import FILE_NAME  # noqa: PLC0415
-
-    return file.resolve().parent / STATE_FOLDER / FILE_NAME
 
 
 def _entries(entries: list[Any], output_format: str) -> None:

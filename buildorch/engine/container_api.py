@@ -130,6 +130,8 @@ class Container:
     def log(self) -> tuple[str, ...]:
         """The last lines it printed; none where the engine does not give them.
 
+        Those of stdout and of stderr stand as the engine read them, which reads each through a pipe of its own.
+
         Raises:
             EngineUnreachable: the engine does not answer.
         """

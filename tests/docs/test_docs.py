@@ -33,6 +33,7 @@ from buildorch.services.types import PLACEHOLDERS
 TWO_SCREENS = 110
 
 _LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+COMMANDS = {name: app.get_command(click.Context(app), name) for name in app.list_commands(click.Context(app))}
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 
 
@@ -160,11 +161,9 @@ def test_shell_example_is_a_shell_script(block: Block):
 def test_commands_in_shell_examples_have_the_options_they_are_given(block: Block):
     for line in re.findall(r"(?:-m |\b|/)buildorch ([a-z-]+(?: [^\n|;&]*)?)", block.body):
         name, *words = line.split()
-        if name not in app.commands:
+        if name not in COMMANDS:
             continue
-        known = {
-            option for parameter in app.commands[name].params for option in parameter.opts + parameter.secondary_opts
-        }
+        known = {option for parameter in COMMANDS[name].params for option in parameter.opts + parameter.secondary_opts}
         used = {word.split("=", 1)[0] for word in words if re.match(r"--?[a-z]", word)}
         assert used <= known, f"buildorch {name} has no {used - known}"
 
@@ -181,7 +180,7 @@ def test_makefile_example_is_understood_by_make(block: Block, tmp_path: Path):
 
 COMMANDS: dict[str, click.Command] = {
     name: command
-    for word, one in sorted(app.commands.items())
+    for word, one in sorted(COMMANDS.items())
     for name, command in (
         {f"{word} {inner}": found for inner, found in one.commands.items()}
         if isinstance(one, click.Group)
@@ -214,7 +213,7 @@ def test_every_command_has_a_section_and_an_entry_in_the_overview():
 
 
 def test_every_choice_of_schema_is_named():
-    [argument] = app.commands["schema"].params
+    [argument] = COMMANDS["schema"].params
     assert isinstance(argument.type, click.Choice)
     assert f"[{'|'.join(argument.type.choices)}]" in (REFERENCE / "command.md").read_text()
 
