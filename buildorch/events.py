@@ -101,6 +101,8 @@ class StepFinished:
     name: str
     step: bool
     cached: bool
+    started_at: str = ""
+    """By the engine's clock; empty where it never started."""
     duration_s: float
     error: str = ""
 

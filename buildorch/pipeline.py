@@ -31,6 +31,7 @@ from buildorch.keeping import KeepingSolver
 from buildorch.preparing import BuildRequest, plan, preview
 from buildorch.record import Report, ServiceRecord, Solved
 from buildorch.schedule import by_urgency
+from buildorch.timeline import Timelines
 from buildorch.values import dataclass
 from buildorch.watching import WatchingSolver
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from buildorch.inputs import Inputs
     from buildorch.plan import Solve
+    from buildorch.record import Step
     from buildorch.runs import Run
     from buildorch.settle import Images
 
@@ -159,6 +161,7 @@ class _Building:
         is_frozen = partial(run.at_hand.engine.is_frozen, timeout_s=ANSWER_S)
         doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen, run.is_staged))
         watching = WatchingSolver(doubting, run.at_hand.reread, inputs)
+        timelines = Timelines()
         deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}
         for event in await anyio.to_thread.run_sync(run.skip, self._is_stopped):
             await send.send(event)
@@ -178,8 +181,10 @@ class _Building:
         ):
             async for told in events:
                 await send.send(told)
+                timelines.update(told)
                 if isinstance(told, SolveFinished):
-                    group.start_soon(self._settle, solves[told.service], told, watching.inputs, images, send)
+                    timeline = timelines.of(told.service)
+                    group.start_soon(self._settle, solves[told.service], told, timeline, watching.inputs, images, send)
         if not self._is_stopped():
             for event in await anyio.to_thread.run_sync(run.publish, self._is_stopped):
                 await send.send(event)
@@ -188,6 +193,7 @@ class _Building:
         self,
         solve: Solve,
         finished: SolveFinished,
+        timeline: tuple[Step, ...],
         built_from: Mapping[str, Inputs],
         images: Images,
         send: ObjectSendStream[Event],
@@ -199,7 +205,9 @@ class _Building:
                     if base in self.settled:
                         await self.settled[base].wait()
                 inputs = built_from[solve.name]
-                event = await anyio.to_thread.run_sync(lambda: self.run.settle(solve, finished, inputs, images))
+                event = await anyio.to_thread.run_sync(
+                    lambda: self.run.settle(solve, finished, inputs, images, timeline=timeline)
+                )
             finally:
                 self.settled[solve.name].set()
         if event:

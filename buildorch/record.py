@@ -141,6 +141,20 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One vertex of a solve that ended: an instruction of the Dockerfile, or a transfer, an export, a push."""
+
+    name: str
+    """As BuildKit prints it: `[deps 2/4] RUN pip install ...`, `exporting to image`."""
+    is_instruction: bool
+    started_at: str
+    """By the engine's clock."""
+    duration_s: float
+    cached: bool
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Solved:
     """What a successful solve leaves: a digest to measure, and what its steps told."""
 
@@ -186,6 +200,8 @@ class ServiceRecord:
     """Base images that were not the official ones but this project's stand-ins for closed networks."""
     platforms: dict[str, PlatformRecord] = field(default_factory=dict)
     steps: Steps = Steps()
+    timeline: tuple[Step, ...] = ()
+    """What the last attempt did when, the earliest first; empty where nothing was built."""
     started_at: str | None = None
     finished_at: str | None = None
     """When the solve's process started and ended; measuring comes after."""
@@ -297,6 +313,7 @@ def service_record_from_json(text: str) -> ServiceRecord:
                 "stand_ins": tuple(raw["stand_ins"]),
                 "platforms": {name: _platform_record(found) for name, found in raw["platforms"].items()},
                 "steps": Steps(**raw["steps"]),
+                "timeline": tuple(Step(**found) for found in raw.get("timeline", ())),
                 "warnings": tuple(raw["warnings"]),
                 "budget": Budget(**budget) if budget else None,
                 "findings": tuple(Finding(**found) for found in raw["findings"]),

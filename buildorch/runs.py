@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from buildorch.leases import Leases
     from buildorch.plan import Plan, Solve
     from buildorch.preparing import AtHand, BuildRequest
+    from buildorch.record import Step
     from buildorch.settle import Images
     from buildorch.skipping import Decided
 
@@ -366,7 +367,13 @@ class Run:
         return [ServiceFinished(at=now(), service=name, record=self.records[name]) for name in names]
 
     def settle(
-        self, solve: Solve, finished: SolveFinished, built_from: Inputs, images: Images
+        self,
+        solve: Solve,
+        finished: SolveFinished,
+        built_from: Inputs,
+        images: Images,
+        *,
+        timeline: tuple[Step, ...] = (),
     ) -> ServiceFinished | None:
         """Measure what a solve left, judge it, give it its names and commit its record; those it builds on come first.
 
@@ -379,6 +386,7 @@ class Run:
         made = made_from(built_from, self.records, environment=at_hand.environment)
         record = dataclasses.replace(
             record,
+            timeline=timeline,
             warnings=(*self.warned.get(solve.name, ()), *record.warnings),
             unchanged=last is not None and record.digest is not None and record.digest == last.digest,
             fingerprint=made.digest if is_proven(built_from, record) else None,

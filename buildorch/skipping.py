@@ -147,6 +147,7 @@ def skipped(decided: Decided, record: ServiceRecord) -> ServiceRecord:
         references=solve.references,
         unchanged=True,
         steps=Steps(),
+        timeline=(),
         started_at=None,
         finished_at=None,
         duration_s=0.0,

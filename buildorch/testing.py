@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from buildorch.events import StepFinished, StepStarted
+from buildorch.events import StepFinished, StepStarted, now
 from buildorch.measure import ImageFacts
 from buildorch.plan import Plan, Selection, resolve
 from buildorch.record import EngineFacts, Failure, FailureKind, Layer, PlatformRecord, ServiceRecord, Solved, Steps
@@ -130,7 +130,15 @@ class FakeSolver:
             await events.send(StepStarted(service=solve.name, vertex=vertex, name=name, step=True, index=1, total=1))
             await anyio.sleep(self.seconds.get(solve.name, 0))
             await events.send(
-                StepFinished(service=solve.name, vertex=vertex, name=name, step=True, cached=False, duration_s=0.0)
+                StepFinished(
+                    service=solve.name,
+                    vertex=vertex,
+                    name=name,
+                    step=True,
+                    cached=False,
+                    started_at=now(),
+                    duration_s=0.0,
+                )
             )
         except BaseException:
             self.cancelled.append(solve.name)

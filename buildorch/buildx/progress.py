@@ -17,7 +17,7 @@ import json
 import re
 from collections import deque
 from dataclasses import field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from buildorch.events import Event, StepFinished, StepLogged, StepProgress, StepStarted, StepWarned
@@ -226,6 +226,7 @@ class Progress:
                 name=vertex.name,
                 step=vertex.is_step,
                 cached=vertex.cached,
+                started_at=_moment(started),
                 duration_s=_seconds(started, completed),
                 error=vertex.error,
             )
@@ -325,6 +326,15 @@ def _unbase64(data: object) -> bytes:
         return base64.b64decode(data)
     except ValueError:
         return b""
+
+
+def _moment(time: str) -> str:
+    """BuildKit's time as all times of a record are, in UTC to the millisecond; empty where it is none."""
+    try:
+        at = datetime.fromisoformat(time).astimezone(UTC)
+    except (OverflowError, ValueError):
+        return ""
+    return "" if at.year == 1 else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")  # Go's zero time
 
 
 def _seconds(started: str, completed: str) -> float:

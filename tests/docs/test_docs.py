@@ -312,6 +312,7 @@ RECORDS = [
     record.PlatformRecord,
     record.Layer,
     record.Steps,
+    record.Step,
     record.Budget,
     record.Finding,
     record.Failure,

@@ -357,3 +357,20 @@ def test_a_line_just_below_the_cap_is_read():
     _, events = read(log(b"x" * (MAX_LINE * 3 // 4 - 1024)))
 
     assert sum(map(len, logged(events))) == MAX_LINE * 3 // 4 - 1024
+
+
+@pytest.mark.parametrize(
+    ("said", "at"),
+    [
+        ("2026-01-31T12:00:00.123456789Z", "2026-01-31T12:00:00.123Z"),
+        ("2026-01-31T14:00:00.5+02:00", "2026-01-31T12:00:00.500Z"),
+        ("2026-01-31T12:00:00Z", "2026-01-31T12:00:00.000Z"),
+        ("0001-01-01T00:00:00Z", ""),
+        ("0001-01-01T00:00:00+14:00", ""),
+        ("yesterday", ""),
+    ],
+)
+def test_a_steps_time_is_told_in_utc_to_the_millisecond_and_nothing_where_it_is_none(said: str, at: str):
+    [finished] = [e for e in read(vertex(started=said, completed=said))[1] if isinstance(e, StepFinished)]
+
+    assert finished.started_at == at
