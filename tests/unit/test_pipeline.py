@@ -35,6 +35,7 @@ from buildorch.events import (
     ServiceFinished,
     SolveFinished,
     SolveStarted,
+    StepFinished,
     StepWarned,
 )
 from buildorch.execute import Stop
@@ -185,6 +186,18 @@ async def test_a_run_is_a_stream_that_ends_with_its_report(sandbox: Sandbox):
         order = [type(event) for event in events if getattr(event, "service", "") == name]
         assert order[0] is SolveStarted
         assert order.index(SolveFinished) < order.index(ServiceFinished)
+
+
+@pytest.mark.anyio
+async def test_the_record_holds_what_each_step_did_when(sandbox: Sandbox):
+    sandbox.services("  app:\n", app="")
+
+    events = await events_of(sandbox.request())
+
+    [built] = report_of(events).services.values()
+    ended = [event for event in events if isinstance(event, StepFinished) and event.started_at]
+    assert sorted(step.name for step in built.timeline) == sorted(event.name for event in ended)
+    assert any(step.is_instruction for step in built.timeline)
 
 
 @pytest.mark.anyio

@@ -15,7 +15,7 @@ from buildorch.fingerprint import Build, Environment, Observed, Skip, compute
 from buildorch.inputs import Inputs
 from buildorch.plan import Plan, Selection, resolve
 from buildorch.presence import Presence, Wanted
-from buildorch.record import NOT_MOVED, ServiceRecord, Steps
+from buildorch.record import NOT_MOVED, ServiceRecord, Step, Steps
 from buildorch.services import parse
 from buildorch.skipping import Decided, Past, decide_all, identities, identity, is_proven, made_from, presences, skipped
 from buildorch.testing import make_digest, make_platform, make_record
@@ -326,14 +326,17 @@ def test_a_skipped_services_record_is_its_builds_but_for_how_it_came_about():
     past = run_before(inputs)
     [decided] = decide(inputs, past).values()
 
-    record = skipped(decided, past.images["base"])
+    step = Step(name="x", is_instruction=True, started_at="", duration_s=1.0, cached=False, failed=False)
+    built = dataclasses.replace(past.images["base"], timeline=(step,))
+
+    record = skipped(decided, built)
 
     assert (record.status, record.reason, record.unchanged) == ("skipped", "nothing changed", True)
     assert (record.reference, record.references) == ("shop/base:new", ("shop/base:new", "shop/base:latest"))
-    assert (record.steps, record.attempts, record.duration_s) == (Steps(), 0, 0.0)
+    assert (record.steps, record.timeline, record.attempts, record.duration_s) == (Steps(), (), 0, 0.0)
     assert (record.started_at, record.finished_at) == (None, None)
     unlike = {
-        *("status", "reason", "unchanged", "reference", "references", "steps", "attempts", "duration_s"),
+        *("status", "reason", "unchanged", "reference", "references", "steps", "timeline", "attempts", "duration_s"),
         *("started_at", "finished_at"),
     }
     for field in dataclasses.fields(ServiceRecord):
