@@ -104,7 +104,7 @@ def test_what_did_not_change_is_skipped_and_its_record_is_that_of_its_build(sand
     }
     assert said(report) == {"app": ("skipped", "nothing changed")}
     assert differing <= {
-        "status", "reason", "started_at", "finished_at", "duration_s", "steps", "attempts", "unchanged"
+        "status", "reason", "started_at", "finished_at", "duration_s", "steps", "timeline", "attempts", "unchanged"
     }  # fmt: skip
     assert (skipped.unchanged, skipped.digest, named(output, skipped.reference)) == (True, built.digest, built.digest)
 
