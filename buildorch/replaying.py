@@ -122,7 +122,7 @@ def _parsed(text: str, kind: Any, source: str, what: str, *, hint: str) -> Any: 
 
 
 def _first_problem(error: ValueError) -> str:
-    """pydantic names every problem in many lines."""
+    """The first thing that is wrong, in one line; pydantic names all, each in several."""
     listed = getattr(error, "errors", None)
     if listed is None:
         return str(error)

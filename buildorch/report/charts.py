@@ -8,10 +8,11 @@ Text in a chart is data: pygal escapes it, and what cannot be printed is shown.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-import pygal
-from pygal.style import Style
+import pygal  # type: ignore[import-untyped]
+from pygal.style import Style  # type: ignore[import-untyped]
 
 from buildorch.quantities import human_bytes, human_seconds
 from buildorch.report.figures import budget_bytes, judged_bytes
@@ -23,24 +24,28 @@ if TYPE_CHECKING:
     from buildorch.record import Budget, PlatformRecord
     from buildorch.report.timing import Built, Done, Timing
 
-WIDTH = 760
+WIDTH = 960
+SMALL_WIDTH = 440
 ROW = 26
 """A bar with its share of the space between bars, in the chart's own units."""
 AXIS = 34
+LABEL = 36
+"""Most characters of a bar's name."""
 LEAST_SHARE = 0.004
 """Of the axis: what takes no time at all can still be seen."""
 MOST_BARS = 40
 """In one chart; the table beside it has all."""
+_DIGEST = re.compile(r"(sha256:[0-9a-f]{7})[0-9a-f]+")
 _CHARACTER = 7.0
 _DROPPED_TAGS = {"defs", "desc", "title"}
 _DROPPED_CLASSES = {"plot tooltip-overlay", "titles", "background"}
-_DROPPED_ATTRIBUTES = ("style", "id", "rx", "ry", "text-anchor")
+_DROPPED_ATTRIBUTES = ("id", "rx", "ry", "text-anchor")
 _Value = dict[str, Any]
 
 
 def run_timeline(done: Timing) -> str:
     """A bar for each service, in the order in which they began: waiting, then what was done until its end."""
-    shown = sorted(done.services, key=lambda one: (one.begin_s, one.end_s))[:MOST_BARS]
+    shown = sorted(done.services, key=lambda one: (one.begin_s, one.end_s))[:MOST_BARS][::-1]
     rows = [list(_segments(one, done.duration_s)) for one in shown]
     chart = _bars(len(rows), done.duration_s, [one.name for one in shown])
     for at in range(max(map(len, rows), default=0)):
@@ -50,7 +55,7 @@ def run_timeline(done: Timing) -> str:
 
 def step_timeline(built: Built) -> str:
     """A bar for each step that took its time or was an instruction, in the order in which they began."""
-    shown = noteworthy(built.steps)
+    shown = noteworthy(built.steps)[::-1]  # pygal's first bar is the lowest
     origin = min([built.begin_s, *(step.begin_s for step in shown)])
     length = max([built.end_s, *(step.end_s for step in shown)]) - origin
     chart = _bars(len(shown), length, [step.name for step in shown])
@@ -73,7 +78,15 @@ def treemap(facts: PlatformRecord, budget: Budget | None, title: str) -> str:
         for layer in facts.layers
     ]
     largest = sorted((one for one in layers if one[0]), key=lambda one: -one[0])
-    chart = _chart(pygal.Treemap, height=210, print_values=True, print_labels=True, margin=2, formatter=human_bytes)
+    chart = _chart(
+        pygal.Treemap,
+        width=SMALL_WIDTH,
+        height=170,
+        print_values=True,
+        print_labels=True,
+        margin=2,
+        formatter=human_bytes,
+    )
     chart.add("", [_field(size, text, f"layer l{min(at, 5)}") for at, (size, text) in enumerate(largest)])
     limit, actual = budget_bytes(budget), judged_bytes(facts, budget) if budget else None
     if limit and actual is not None and limit > actual:
@@ -82,17 +95,28 @@ def treemap(facts: PlatformRecord, budget: Budget | None, title: str) -> str:
 
 
 def trend(
-    values: Sequence[float | None], labels: Sequence[str], shown: Callable[[Any], str], title: str, *, limit: float | None = None
+    values: Sequence[float],
+    labels: Sequence[str],
+    shown: Callable[[Any], str],
+    title: str,
+    *,
+    limit: float | None = None,
 ) -> str:
     """A line through one value a run, the oldest first; a second, dashed one for a limit."""
     chart = _chart(
-        pygal.Line, width=360, height=150, margin=8, show_dots=True, dots_size=2.5, y_labels_major_count=3,
-        show_minor_y_labels=False, truncate_label=-1, x_labels_major_count=2, show_minor_x_labels=False,
-        formatter=shown, allow_interruptions=True, max_scale=4, min_scale=2,
+        pygal.Line,
+        width=SMALL_WIDTH,
+        height=150,
+        margin=8,
+        dots_size=2.5,
+        truncate_label=-1,
+        formatter=shown,
+        max_scale=4,
+        min_scale=2,
     )
     chart.value_formatter = shown
-    chart.x_labels = list(labels)
-    chart.add("", [None if value is None else {"value": value, "tooltip": shown(value)} for value in values])
+    chart.x_labels = [label if at in {0, len(labels) - 1} else "" for at, label in enumerate(labels)]
+    chart.add("", [{"value": value, "tooltip": shown(value)} for value in values])
     if limit is not None:
         chart.add("", [limit] * len(values), show_dots=False)
     return _svg(chart, title)
@@ -112,12 +136,24 @@ def _chart(kind: Any, *, height: float, width: float = WIDTH, **more: Any) -> An
 
 def _bars(rows: int, length: float, labels: Iterable[str]) -> Any:  # noqa: ANN401 - a pygal chart
     chart = _chart(
-        pygal.HorizontalStackedBar, height=rows * ROW + AXIS, margin=0, margin_right=14, margin_bottom=6, spacing=6,
-        truncate_label=34, range=(0, max(length, 0.001)), max_scale=8,
+        pygal.HorizontalStackedBar,
+        height=rows * ROW + AXIS,
+        margin=0,
+        margin_right=14,
+        margin_bottom=6,
+        spacing=6,
+        range=(0, max(length, 0.001)),
+        max_scale=8,
     )
     chart.value_formatter = human_seconds
-    chart.x_labels = [printable(label.partition("\n")[0]) or " " for label in labels][::1]
+    chart.x_labels = [_short(label) or " " for label in labels]
     return chart
+
+
+def _short(label: str) -> str:
+    """A name that leaves the bars their room: its first line, digests cut short."""
+    text = _DIGEST.sub(r"\1…", printable(label.partition("\n")[0]))
+    return f"{text[: LABEL - 1]}…" if len(text) > LABEL else text
 
 
 def _segments(built: Built, length: float) -> Iterator[_Value]:
@@ -125,7 +161,7 @@ def _segments(built: Built, length: float) -> Iterator[_Value]:
     least, now = length * LEAST_SHARE, built.begin_s
     yield _bar(built.begin_s, "waiting", f"{built.name} waited {human_seconds(built.begin_s)}")
     critical = " critical" if built.critical else ""
-    for step in sorted(built.steps, key=lambda one: (one.begin_s, one.kind == "moved", one.end_s)):
+    for step in sorted(built.steps, key=lambda one: (one.begin_s, one.kind == "transfer", one.end_s)):
         begin, end = max(step.begin_s, now), min(max(step.end_s, step.begin_s + least), built.end_s)
         if end <= now:
             continue
@@ -138,13 +174,13 @@ def _segments(built: Built, length: float) -> Iterator[_Value]:
 
 
 def _bar(length: float, kind: str, text: str = "") -> _Value:
-    value: _Value = {"value": length, "node": {"class": kind}}
+    value: _Value = {"value": length, "style": kind}
     return {**value, "tooltip": printable(text)} if text else value
 
 
 def _field(size: int, text: str, kind: str) -> _Value:
     told = printable(text)
-    return {"value": size, "label": told, "tooltip": f"{human_bytes(size)}: {told}", "node": {"class": kind}}
+    return {"value": size, "label": told, "tooltip": f"{human_bytes(size)}: {told}", "style": kind}
 
 
 def _class(step: Done) -> str:
@@ -158,12 +194,12 @@ def _step_text(step: Done) -> str:
 
 
 def _svg(chart: Any, title: str, more: Callable[[Any], None] | None = None) -> str:  # noqa: ANN401
-    """The chart's text with nothing in it but shapes, words and classes, and what it shows for those who cannot see."""
+    """The chart's text with nothing in it but shapes, words and classes; `title` is for those who cannot see it."""
 
     def bare(root: Any) -> Any:  # noqa: ANN401 - an element of ElementTree, or of lxml where that is installed
+        _strip(root)
         if more:
             more(root)
-        _strip(root)
         root.set("role", "img")
         root.set("aria-label", printable(title))
         return root
@@ -174,6 +210,10 @@ def _svg(chart: Any, title: str, more: Callable[[Any], None] | None = None) -> s
 
 
 def _strip(node: Any) -> None:  # noqa: ANN401
+    """No style is left: that of a value is the one thing which pygal hands on for every kind of chart, and its class."""
+    kind = node.attrib.pop("style", "")
+    if node.get("class") in {"bar", "rect"}:
+        node.set("class", f"{node.get('class')} {kind}")
     for name in _DROPPED_ATTRIBUTES:
         node.attrib.pop(name, None)
     for name, value in node.attrib.items():
@@ -190,13 +230,13 @@ def _is_dropped(node: Any, parent: Any) -> bool:  # noqa: ANN401
     if callable(node.tag):  # a comment
         return True
     if node.tag == "title":  # a bar's own says what it is; an axis's only its number
-        return parent.get("class") not in {"bar", "rect", "dots"}
+        return parent.tag != "g" or str(parent.get("class", "")).split(" ")[0] not in {"bar", "rect", "dots"}
     return node.tag in _DROPPED_TAGS or node.get("class") in _DROPPED_CLASSES
 
 
 def _fit_labels(root: Any) -> None:  # noqa: ANN401
     """Take out, or cut short, the words that are larger than their field; pygal prints all of them."""
-    fields = [node for node in root.iter("rect") if str(node.get("class", "")).startswith(("layer", "left"))]
+    fields = list(root.iter("rect"))
     texts = [node for node in root.iter("text") if node.get("class") in {"label", "value"}]
     for at, node in enumerate(texts):
         field = fields[at // 2]

@@ -3,8 +3,8 @@
 In: a `Report`, and its services' history. Out: HTML. Touches: the page's template and style, beside this module. Loads
 jinja2 and pygal.
 
-Every name, message and log line is data: jinja2 escapes it, and what cannot be printed is shown (`printable`). The page's
-Content-Security-Policy allows its one style, by its digest, and nothing else.
+Every name, message and log line is data: jinja2 escapes it, and what cannot be printed is shown (`printable`). The
+page's Content-Security-Policy allows its one style, by its digest, and nothing else.
 """
 
 from __future__ import annotations
@@ -50,21 +50,27 @@ def run_html(report: Report, history: Mapping[str, Sequence[Entry]] | None = Non
     style = (TEMPLATES / "run.css").read_text("utf-8")
     counted, done = figures(report), timing(report)
     charted = _charted(report, done)
-    return _environment().get_template("run.html").render(
-        version=__version__,
-        style=Markup(style),  # noqa: S704 - a file of this package
-        style_digest=b64encode(sha256(style.encode()).digest()).decode(),
-        report=report,
-        counted=counted,
-        done=done,
-        timeline=_drawn(charts.run_timeline(done)) if done.services else "",
-        built=[(one, _drawn(charts.step_timeline(one)) if _has_chart(one, charted) else "") for one in done.services],
-        images=[(one, _treemap(one) if one.service in charted else "") for one in counted.images if one.facts],
-        changes=since(report, before_run(report, history)) if history is not None else (),
-        past=list(_trends(report, history or {}, charted)),
-        findings=all_findings(report),
-        failures=[(name, record) for name, record in report.services.items() if record.error],
-        uncharted=len(report.services) - len(charted),
+    return (
+        _environment()
+        .get_template("run.html")
+        .render(
+            version=__version__,
+            style=Markup(style),  # noqa: S704 - a file of this package
+            style_digest=b64encode(sha256(style.encode()).digest()).decode(),
+            report=report,
+            counted=counted,
+            done=done,
+            timeline=_drawn(charts.run_timeline(done)) if done.services else "",
+            built=[
+                (one, _drawn(charts.step_timeline(one)) if _has_chart(one, charted) else "") for one in done.services
+            ],
+            images=[(one, _treemap(one) if one.service in charted else "") for one in counted.images if one.facts],
+            changes=since(report, before_run(report, history)) if history is not None else (),
+            past=list(_trends(report, history or {}, charted)),
+            findings=all_findings(report),
+            failures=[(name, record) for name, record in report.services.items() if record.error],
+            uncharted=len(report.services) - len(charted),
+        )
     )
 
 

@@ -39,7 +39,10 @@ def run_markdown(
     Args:
         report: the run.
         before: service -> its last record with an image before the run; None where that is not known.
-        at_most: bytes of UTF-8; parts are left out, the last ones first, and it says so. Empty where not even the head fits.
+        at_most: bytes of UTF-8; parts are left out, the last ones first, and it says so.
+
+    Returns:
+        The text; empty where not even the head fits.
     """
     counted = figures(report)
     parts = [
@@ -71,12 +74,16 @@ def _fitting(parts: Sequence[str], at_most: int) -> str:
 
 def _head(report: Report, counted: Figures) -> str:
     sign = "✅" if report.ok else "❌"
-    lines = [
-        f"## {sign} {told(report.project)}: {counted.counted or 'nothing to build'} in {human_seconds(report.duration_s)}",
-        "",
-        f"exit code {report.exit_code}, run {_code(report.run_id)}, {_severities(counted)}, "
-        f"{counted.steps.cached} of {counted.steps.total} steps cached, {human_bytes(counted.unpacked_bytes)} unpacked",
-    ]
+    steps, size = counted.steps, human_bytes(counted.unpacked_bytes)
+    what = counted.counted or "nothing to build"
+    told_of = (
+        f"exit code {report.exit_code}",
+        f"run {_code(report.run_id)}",
+        _severities(counted),
+        f"{steps.cached} of {steps.total} steps cached",
+        f"{size} unpacked",
+    )
+    lines = [f"## {sign} {told(report.project)}: {what} in {human_seconds(report.duration_s)}", "", ", ".join(told_of)]
     if report.git:
         dirty = " with changes" if report.git.dirty else ""
         lines.append(f"commit {_code(report.git.sha)} {told(report.git.branch)}{dirty}")
@@ -105,7 +112,8 @@ def _failure(name: str, status: str, failure: Failure) -> Iterator[str]:
     if failure.log:
         step = escape(printable(failure.step.partition("\n")[0]))
         lines = "\n".join(escape(printable(line)) for line in failure.log)
-        yield f"\n<details><summary>the last lines of <code>{step}</code></summary>\n\n<pre>\n{lines}\n</pre>\n\n</details>\n"
+        yield f"\n<details><summary>the last lines of <code>{step}</code></summary>\n\n"
+        yield f"<pre>\n{lines}\n</pre>\n\n</details>\n"
 
 
 def _findings(report: Report) -> str:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from buildorch.record import Report, ServiceRecord, Step
 
-Kind = Literal["executed", "cached", "failed", "moved"]
-"""Of a step: `moved` is what is no instruction, such as a transfer, an export or a push."""
+Kind = Literal["executed", "cached", "failed", "transfer"]
+"""Of a step: `transfer` is what is no instruction, such as a transfer, an export or a push."""
 AT_ONCE_S = 1.0
 """Within this time of another's end, what begins began because of it."""
 SKEWED_S = 5.0
@@ -31,9 +31,12 @@ class Spanned(Protocol):
     """Something with a beginning and an end."""
 
     @property
-    def begin_s(self) -> float: ...
+    def begin_s(self) -> float:
+        """Seconds from the run's start."""
+
     @property
-    def end_s(self) -> float: ...
+    def end_s(self) -> float:
+        """The same."""
 
 
 _Some = TypeVar("_Some", bound=Spanned)
@@ -91,7 +94,7 @@ class Timing:
 
 
 def timing(report: Report) -> Timing:
-    """What was done when, and the critical path: the service that ended last, before it the one whose end it began at."""
+    """What was done when, and the critical path: what ended last, before it that at whose end it began, and so on."""
     began = moment(report.started_at)
     skew = _skew_s(report)
     built = [_built(name, one, began, skew) for name, one in report.services.items() if one.started_at]
@@ -139,7 +142,9 @@ def _built(name: str, record: ServiceRecord, began: float, skew: float) -> Built
 
 def _done(step: Step, began: float) -> Done:
     begin = max(0.0, moment(step.started_at) - began)
-    kind: Kind = "failed" if step.failed else "cached" if step.cached else "executed" if step.is_instruction else "moved"
+    kind: Kind = (
+        "failed" if step.failed else "cached" if step.cached else "executed" if step.is_instruction else "transfer"
+    )
     end = begin + max(0.0, step.duration_s)
     return Done(name=step.name, kind=kind, is_instruction=step.is_instruction, begin_s=begin, end_s=end)
 
