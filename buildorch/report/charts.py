@@ -9,6 +9,7 @@ Text in a chart is data: pygal escapes it, and what cannot be printed is shown.
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pygal  # type: ignore[import-untyped]
@@ -17,6 +18,9 @@ from pygal.style import Style  # type: ignore[import-untyped]
 from buildorch.quantities import human_bytes, human_seconds
 from buildorch.report.figures import budget_bytes, judged_bytes
 from buildorch.report.text import printable
+
+# pygal leaves a finder of its own for map plugins, of a protocol at which Python 3.11 warns with every later import.
+sys.meta_path[:] = [one for one in sys.meta_path if not type(one).__module__.startswith("pygal")]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -130,7 +134,14 @@ def instruction(created_by: str) -> str:
 
 def _chart(kind: Any, *, height: float, width: float = WIDTH, **more: Any) -> Any:  # noqa: ANN401 - pygal is untyped
     style = Style(font_family="inherit", label_font_size=11, major_label_font_size=11, value_font_size=11)
-    same = {"js": (), "show_legend": False, "disable_xml_declaration": True, "style": style, "no_data_text": ""}
+    same = {
+        "css": (),
+        "js": (),
+        "show_legend": False,
+        "disable_xml_declaration": True,
+        "style": style,
+        "no_data_text": "",
+    }
     return kind(width=width, height=height, **same, **more)
 
 
@@ -194,7 +205,7 @@ def _step_text(step: Done) -> str:
 
 
 def _svg(chart: Any, title: str, more: Callable[[Any], None] | None = None) -> str:  # noqa: ANN401
-    """The chart's text with nothing in it but shapes, words and classes; `title` is for those who cannot see it."""
+    """The chart, nothing in it but shapes, words and classes; `title` is for those who cannot see it."""
 
     def bare(root: Any) -> Any:  # noqa: ANN401 - an element of ElementTree, or of lxml where that is installed
         _strip(root)
@@ -210,7 +221,7 @@ def _svg(chart: Any, title: str, more: Callable[[Any], None] | None = None) -> s
 
 
 def _strip(node: Any) -> None:  # noqa: ANN401
-    """No style is left: that of a value is the one thing which pygal hands on for every kind of chart, and its class."""
+    """No style is left. A value's own is its class here: pygal hands nothing else on for every kind of chart."""
     kind = node.attrib.pop("style", "")
     if node.get("class") in {"bar", "rect"}:
         node.set("class", f"{node.get('class')} {kind}")

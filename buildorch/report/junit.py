@@ -71,7 +71,7 @@ def rule_cases(image: CheckedImage) -> Iterator[Element]:
 def _cases(image: CheckedImage) -> Iterator[Element]:
     if image.error:
         made = case("policy")
-        outcome(made, "error", image.error, kind="not judged", text=with_hint(image.error, image.error_hint))
+        outcome(made, "error", image.error, kind="not judged", text=_with_hint(image.error, image.error_hint))
         yield made
     yield from rule_cases(image)
 
@@ -105,13 +105,13 @@ def _summary(findings: Sequence[Finding]) -> str:
 
 
 def _told(image: CheckedImage, findings: Iterable[Finding]) -> str:
-    return "\n".join(with_hint(_place(image, found) + found.message, found.hint) for found in findings)
+    return "\n".join(_with_hint(_place(image, found) + found.message, found.hint) for found in findings)
 
 
 def _place(image: CheckedImage, finding: Finding) -> str:
     return f"{image.dockerfile}:{finding.line}: " if image.dockerfile and finding.line else ""
 
 
-def with_hint(message: str, hint: str) -> str:
+def _with_hint(message: str, hint: str) -> str:
     """What XML 1.0 cannot hold (section 2.2), such as control characters, is shown."""
     return printable(message) + (f"\nhint: {printable(hint)}" if hint else "")

@@ -5,7 +5,6 @@ In: a `Report`, and where its Dockerfiles are. Out: text. Touches nothing.
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -84,8 +83,8 @@ def _builds(record: ServiceRecord) -> Iterator[Element]:
     build.set("time", f"{record.duration_s:.3f}")
     if failure := record.error:
         ending = "failure" if record.status == "failed" else "error"
-        text = failure_text(record.status, dataclasses.replace(failure, hint=""))
-        junit.outcome(build, ending, failure.message, kind=failure.kind, text=junit.with_hint(text, failure.hint))
+        text = failure_text(record.status, failure)
+        junit.outcome(build, ending, failure.message, kind=failure.kind, text=text)
     yield build
     if record.withheld:
         publish = junit.case("publish")
