@@ -9,6 +9,7 @@ is what TRACEPARENT names (W3C Trace Context), as CI systems and other tools set
 
 from __future__ import annotations
 
+import logging
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,7 @@ def export(report: Report, environ: Mapping[str, str], *, timeout_s: float = TIM
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
     except ImportError:
         return ""
+    _quiet()
     told: list[str] = []
 
     def send() -> None:
@@ -51,7 +53,18 @@ def export(report: Report, environ: Mapping[str, str], *, timeout_s: float = TIM
     sending = Thread(target=send, daemon=True)
     sending.start()
     sending.join(timeout_s)
-    return told[0] if told else f"the run's spans were not sent within {timeout_s:g} s"
+    return told[0] if told else f"the run's spans were not sent within {timeout_s:g} s: the collector does not answer"
+
+
+def _quiet() -> None:
+    """Keep the exporter from writing to stderr: each attempt and its address is an entry of the standard log.
+
+    What came of it is told by `export`; a thread that is left behind would go on writing.
+    """
+    logger = logging.getLogger("opentelemetry.exporter")
+    logger.propagate = False
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def spans(report: Report, environ: Mapping[str, str]) -> Sequence[Any]:

@@ -268,6 +268,17 @@ def test_a_treemap_has_a_field_for_each_layer_and_for_what_the_budget_leaves():
     assert [text.count('class="rect left') for text in drawn] == [1, 0]
 
 
+def test_a_field_of_a_treemap_that_is_too_small_for_its_words_has_none():
+    api = RUN.services["api"]
+
+    drawn = charts.treemap(api.platforms["linux/amd64"], api.budget, "t")
+
+    words = re.findall(r'<text [^>]*class="label">([^<]+)</text>', drawn)
+    assert words[:1] == ["ADD rootfs.tar /"]
+    assert 2 < len(words) < len(api.platforms["linux/amd64"].layers)
+    assert all(len(one) < 30 for one in words)
+
+
 def test_an_image_without_a_byte_and_one_whose_blobs_are_not_known_have_no_treemap_that_fails():
     nothing = make_platform(unpacked=[0], compressed=[0])
     unknown = dataclasses.replace(make_platform(), compressed_bytes=None)
