@@ -109,14 +109,8 @@ def _recorded(run_id: str | None, ledger: Ledger) -> Report:
 
 
 def _history(run: Report, ledger: Ledger, limit: int) -> History:
-    """Service -> its records up to the run's own, the newest first; more are read, as younger ones are left out."""
-    found = {}
-    for name in run.services:
-        entries = ledger.history(name, limit=limit)
-        if entries and all(entry.started_at > run.started_at for entry in entries):
-            entries = ledger.history(name, limit=100 * limit)
-        found[name] = [entry for entry in entries if entry.started_at <= run.started_at][:limit]
-    return found
+    """Service -> its records, the newest first: that of the run, and those of so many runs before it."""
+    return {name: ledger.history(name, limit=limit + 1, until=run.started_at) for name in run.services}
 
 
 def _text(name: str, run: Report, history: History | None, file: Path) -> str:

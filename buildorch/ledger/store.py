@@ -197,11 +197,11 @@ class Ledger:
             (),
         )
 
-    def history(self, service: str, *, limit: int) -> list[Entry]:
-        """A service's last records, the newest first."""
+    def history(self, service: str, *, limit: int, until: str = "~") -> list[Entry]:
+        """A service's last records, the newest first; those alone of runs that began no later than `until`."""
         return self._entries(
-            f"{_ENTRIES} WHERE service = ? ORDER BY r.sequence DESC LIMIT ?",
-            (service, limit),
+            f"{_ENTRIES} WHERE service = ? AND started_at <= ? ORDER BY r.sequence DESC LIMIT ?",
+            (service, until, limit),
         )
 
     def of_run(self, run_id: str) -> list[Entry]:

@@ -75,6 +75,21 @@ def test_a_run_is_named_and_what_came_after_it_is_not_its_past(folder: Path, cap
     assert "| app | new |" in text
 
 
+def test_the_history_goes_back_as_many_runs_as_it_is_told(folder: Path, capsys: pytest.CaptureFixture[str]):
+    with Ledger(folder / ".buildorch" / "ledger.db") as ledger:
+        for day in range(4, 8):
+            report = ran(f"run-{day}", day=day)
+            ledger.begin(report.run_id, project="shop", started_at=report.started_at)
+            ledger.commit(report.run_id, "app", report.services["app"])
+            ledger.finish(report)
+
+    assert main(["report", "run-6", "--html", "-", "--limit", "2"]) == 0
+
+    page = capsys.readouterr().out
+    assert "<summary>3 runs</summary>" in page
+    assert [day for day in range(1, 8) if f"2026-01-0{day} 10:00:00" in page] == [4, 5, 6]
+
+
 def test_one_call_writes_every_report(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "events.ndjson").write_text(recorded.events_text())
     names = ("html", "markdown", "junit", "sarif", "trace", "json")
