@@ -45,9 +45,13 @@ def export(report: Report, environ: Mapping[str, str], *, timeout_s: float = TIM
     def send() -> None:
         from opentelemetry.sdk.trace.export import SpanExportResult  # noqa: PLC0415
 
-        exporter = OTLPSpanExporter(timeout=timeout_s)
-        sent = exporter.export(spans(report, environ))
-        told.append("" if sent is SpanExportResult.SUCCESS else "the run's spans were not taken by the collector")
+        try:
+            made = spans(report, environ)
+            sent = OTLPSpanExporter(timeout=timeout_s).export(made) if made else SpanExportResult.SUCCESS
+        except (OSError, ValueError) as error:  # its words may hold a header's value, which may be a secret
+            told.append(f"the run's spans cannot be sent as the OTEL_* variables say: {type(error).__name__}")
+        else:
+            told.append("" if sent is SpanExportResult.SUCCESS else "the run's spans were not taken by the collector")
 
     # The exporter's own deadline is one of each attempt; a name that does not resolve, and a second try, come on top.
     sending = Thread(target=send, daemon=True)
@@ -68,7 +72,7 @@ def _quiet() -> None:
 
 
 def spans(report: Report, environ: Mapping[str, str]) -> Sequence[Any]:
-    """The run's spans, ended, the innermost first."""
+    """The run's spans, ended, the innermost first; none where OTEL_SDK_DISABLED or a sampler says so."""
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: PLC0415

@@ -225,6 +225,8 @@ def _strip(node: Any) -> None:  # noqa: ANN401
     kind = node.attrib.pop("style", "")
     if node.get("class") in {"bar", "rect"}:
         node.set("class", f"{node.get('class')} {kind}")
+    if "tooltip-trigger" in node.get("class", ""):  # its parent says what it is
+        del node.attrib["class"]
     for name in _DROPPED_ATTRIBUTES:
         node.attrib.pop(name, None)
     for name, value in node.attrib.items():
@@ -242,6 +244,8 @@ def _is_dropped(node: Any, parent: Any) -> bool:  # noqa: ANN401
         return True
     if node.tag == "title":  # a bar's own says what it is; an axis's only its number
         return parent.tag != "g" or str(parent.get("class", "")).split(" ")[0] not in {"bar", "rect", "dots"}
+    if node.get("class") == "guides":  # one for each run, most without a word
+        return not any(text.text for text in node.iter("text"))
     return node.tag in _DROPPED_TAGS or node.get("class") in _DROPPED_CLASSES
 
 

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).with_name("templates")
 MOST_CHARTED = 40
-"""Services with charts of their own: with all of 200 the page would be larger than a mail may be."""
+"""Services that are shown in detail: with all of 200 the page would be larger than a mail may be."""
+MOST_STEPS = 100
+"""Of a service, in its table."""
 
 
 def run_html(report: Report, history: Mapping[str, Sequence[Entry]] | None = None) -> str:
@@ -69,7 +71,8 @@ def run_html(report: Report, history: Mapping[str, Sequence[Entry]] | None = Non
             past=list(_trends(report, history or {}, charted)),
             findings=all_findings(report),
             failures=[(name, record) for name, record in report.services.items() if record.error],
-            uncharted=len(report.services) - len(charted),
+            charted=charted,
+            most_steps=MOST_STEPS,
         )
     )
 

@@ -161,6 +161,32 @@ def test_a_collector_that_refuses_is_told_once(status: int, said: str, monkeypat
     assert [record.getMessage() for record in everything.buffer] == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("OTEL_EXPORTER_OTLP_ENDPOINT", "no-scheme"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")]
+)
+def test_variables_that_cannot_be_followed_are_told_without_their_values(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv(name, value)
+
+    told = telemetry.export(RUN, {}, timeout_s=0.5)
+
+    assert told.startswith("the run's spans ")
+    assert value not in told
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("name", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_SAMPLER", "always_off")])
+def test_what_is_switched_off_is_not_sent(name: str, value: str, monkeypatch: pytest.MonkeyPatch):
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint)
+        monkeypatch.setenv(name, value)
+        told = telemetry.export(RUN, {}, timeout_s=5)
+
+    assert (told, collector.taken) == ("", [])
+
+
 def test_a_collector_that_never_answers_costs_a_bounded_time(monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
