@@ -33,7 +33,7 @@ SMALL_WIDTH = 440
 ROW = 26
 """A bar with its share of the space between bars, in the chart's own units."""
 AXIS = 34
-LABEL = 36
+LABEL = 44
 """Most characters of a bar's name."""
 LEAST_SHARE = 0.004
 """Of the axis: what takes no time at all can still be seen."""

@@ -162,7 +162,7 @@ def test_a_collector_that_refuses_is_told_once(status: int, said: str, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("OTEL_EXPORTER_OTLP_ENDPOINT", "no-scheme"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")]
+    ("name", "value"), [("OTEL_EXPORTER_OTLP_ENDPOINT", "no-scheme"), ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "many")]
 )
 def test_variables_that_cannot_be_followed_are_told_without_their_values(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
