@@ -39,10 +39,12 @@ show: $(VENV)/.runtime ## Show the last record of every service
 
 .PHONY: test
 test: $(VENV)/.dev ## Run every test, with a real engine
+	@scripts/chromium >/dev/null
 	@scripts/with-engine --bases $(PYTEST) $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## Run the tests that need no engine
+	@scripts/chromium >/dev/null
 	@$(PYTEST) -m 'not engine' $(ARGS)
 
 .PHONY: soak

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from buildorch.plan import Plan
     from buildorch.policy import Subject
     from buildorch.record import Failure, Finding, Report, ServiceRecord
+    from buildorch.replaying import replay
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,7 @@ _HOMES = {
     "check": "api",
     "make_plan": "api",
     "Plan": "plan",
+    "replay": "replaying",
     "stream": "pipeline",
 }
 
@@ -75,6 +77,7 @@ __all__ = [
     "build_async",
     "check",
     "make_plan",
+    "replay",
     "stream",
 ]
 
