@@ -2,8 +2,8 @@
 
 In: received bytes. Out: data without a copy, and whole frames, which are h2's to read. Touches nothing.
 
-h2 writes every frame's bytes out in hex, for a log that is off (h2/connection.py, `_receive_frame`), and copies them: of
-what fetching a layer costs, that was more than half. Only frames that say nothing but data are taken here.
+h2 writes every frame's bytes out in hex, for a log that is off (h2/connection.py, `_receive_frame`), and copies them.
+That was more than half of what fetching a layer costs. Only frames that say nothing but data are taken here.
 
 Source: RFC 9113, sections 4.1 (frames), 6.1 (DATA) and 6.9 (WINDOW_UPDATE).
 """
