@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -27,6 +28,7 @@ from fakes import FakeEngine, Image, content_store, install_buildx, make_image, 
 from jsonschema import Draft202012Validator
 
 import buildorch
+from buildorch.checking import CheckRequest, check
 from buildorch.cli import main
 from buildorch.errors import Busy, EngineUnreachable, LedgerError, UnwritableRecord, UsageError
 from buildorch.events import (
@@ -480,6 +482,17 @@ async def test_a_skipped_image_is_judged_by_todays_rules(sandbox: Sandbox):
     report = report_of(await events_of(sandbox.request()))
 
     assert (report.exit_code, statuses(report)) == (3, {"app": "skipped"})
+
+
+@pytest.mark.parametrize("names", [(), ("shop/app:latest",)], ids=["services", "an image"])
+def test_a_check_after_a_run_judges_by_the_same_file(sandbox: Sandbox, names: tuple[str, ...]):
+    sandbox.services("  app: {size: {max: 10}}\ndefaults: {size: {max: 10}}\n", app="")
+    keep(sandbox, "app")
+    asyncio.run(events_of(sandbox.request()))  # what it parsed is recalled where services are judged
+
+    found = check(CheckRequest(file=sandbox.file, names=names))
+
+    assert [(image.error, image.count("error")) for image in found.images] == [("", 1)]
 
 
 @pytest.mark.anyio
