@@ -13,7 +13,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {}
+ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
+    "compare": ("buildorch.cli.comparing", "compare"),
+}
 """Each command that is not in `commands.py`: its module and its name there. A build pays for none of them."""
 
 
