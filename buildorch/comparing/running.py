@@ -178,7 +178,8 @@ class _Comparing:
         cold = await self._build(_loaded(trial, "cold"), row.variant, "cold", send)
         if not cold.solved:
             return dataclasses.replace(row, error=cold.failure)
-        row = dataclasses.replace(row, cold_s=cold.duration_s, cold_steps=cold.solved.steps, bases=cold.solved.bases)
+        bases = {**trial.read.observed.bases, **cold.solved.bases}
+        row = dataclasses.replace(row, cold_s=cold.duration_s, cold_steps=cold.solved.steps, bases=bases)
         looking = partial(images.looked_at, warnings=cold.solved.warnings)
         row = await anyio.to_thread.run_sync(looking, trial.read.solve, row, trial.names.name("cold"), self.images)
         if row.error:

@@ -513,6 +513,21 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         registry.media_type = self.headers["Content-Type"]
         self._answer(201, b"")
 
+    def do_DELETE(self) -> None:
+        registry, digest, authorization = (
+            self.registry,
+            self.path.rpartition("/")[2],
+            self.headers.get("Authorization", ""),
+        )
+        registry.methods.append(self.command)
+        if registry.scoped and authorization != "Bearer writes":
+            self._answer(403 if authorization else 401, b"", WWW_Authenticate=registry.for_writing())
+        elif registry.status or digest not in (registry.tags or {}).values():
+            self._answer(registry.status or 404, b"")
+        else:
+            registry.tags = {tag: named for tag, named in (registry.tags or {}).items() if named != digest}
+            self._answer(202, b"")
+
     def _give(self, path: str) -> None:
         registry, name = self.registry, path.rpartition("/")[2]
         if path.startswith("/v2/team/app/blobs/") and registry.redirect:
