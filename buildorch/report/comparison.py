@@ -5,7 +5,6 @@ In: a row a variant. Out: `Comparison`, text, JSON (`buildorch.compare/1`), Mark
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from dataclasses import field
@@ -185,4 +184,5 @@ def _code(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Text that is text in Markdown too: no link, no image, no HTML, no other cell."""
-    return html.escape(_SPECIAL.sub(r"\\\1", " ".join(printable(text).split())), quote=False)
+    text = _SPECIAL.sub(r"\\\1", " ".join(printable(text).split()))
+    return text.replace("<", "&lt;").replace(">", "&gt;")

@@ -171,6 +171,8 @@ class _EngineHandler(BaseHTTPRequestHandler):
                 info |= {"ID": "the-id", "DockerRootDir": str(Path(containerd.address).parent)}
                 info |= {"Containerd": {"Address": containerd.address, "Namespaces": {"Containers": "moby"}}}
             self._answer(200, self.engine.info if self.engine.info is not None else json.dumps(info).encode())
+        elif self.path.startswith("/system/df"):
+            self._answer(200, b'{"BuildCache": null}')
         elif self.path.startswith("/images/get") and self.engine.images:
             archive = saved_archive(next(iter(self.engine.images.values())))
             self._answer(200, archive, cut=self.engine.cut_saved)
