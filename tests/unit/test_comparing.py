@@ -39,6 +39,7 @@ class Project:
     def hold(self, bench: Bench) -> None:
         """Let the engine have what the builds of a comparison load into it."""
         names = [trial.names.name(what) for trial in bench.trials for what in ("cold", "cached")]
+        names.append(f"buildorch-compare/base:{bench.word}-0-base")
         self.engine.images.update(dict.fromkeys(names, self.image))
 
 
