@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     help="What to compare with the service as it is; may be repeated. Keys: base, base.REF, target, args.NAME, "
     "compression, compression-level.",
 )
-@click.option("--pull", default="", metavar="REGISTRY", help="Push there, for the time that a pull takes.")
-@click.option("--platform", default="", help="Build for this platform.")
+@click.option(
+    "--pull", default="", show_default=False, metavar="REGISTRY", help="Push there, for the time that a pull takes."
+)
+@click.option("--platform", default="", show_default=False, help="Build for this platform.")
 @click.option("--builder", help="The buildx builder to use.")
 @click.option("--progress", type=click.Choice(["plain", "quiet"]), default="plain", help="What stderr shows meanwhile.")
 @ALLOW_POLICIES
