@@ -33,10 +33,12 @@ USER 1
 
 @pytest.fixture
 def project(sandbox: Sandbox) -> Sandbox:
-    sandbox.services("services: {app: {tags: [v1], contexts: {data: service:data}}, data: {}}")
-    sandbox.service("data", "FROM scratch\nCOPY file /\n", file="data")
-    dockerfile = DOCKERFILE.replace("NAME", sandbox.name) + "COPY --from=data /file /data\n"
-    sandbox.service("app", dockerfile, file="text")
+    """A service with the sandbox's own name, since others may compare on this engine, and one that it builds on."""
+    name, data = sandbox.name, f"{sandbox.name}-data"
+    sandbox.services(f"services: {{{name}: {{tags: [v1], contexts: {{data: service:{data}}}}}, {data}: {{}}}}")
+    sandbox.service(data, "FROM scratch\nCOPY file /\n", file="data")
+    dockerfile = DOCKERFILE.replace("NAME", name) + "COPY --from=data /file /data\n"
+    sandbox.service(name, dockerfile, file="text")
     return sandbox
 
 
@@ -47,27 +49,23 @@ def build_cache(*words: str) -> list[str]:
     return [one for one in said if all(word in one for word in words)]
 
 
-def images() -> set[str]:
-    return set(docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").split("\n"))
-
-
-def compared_images() -> set[str]:
-    """Other comparisons may run on this engine: those of services called `app` are ours."""
-    return {one for one in images() if one.startswith(("buildorch-compare/app:", "buildorch-compare/data:"))}
+def compared_images(project: Sandbox) -> list[str]:
+    """What comparisons of this project left in the engine."""
+    return docker("image", "ls", "--format", "{{.Repository}}", f"buildorch-compare/{project.name}*").split()
 
 
 def state(project: Sandbox) -> dict[str, str]:
     """What the service has: its image, its record, its rows of the ledger."""
     return {
-        "image": docker("image", "inspect", f"{project.name}/app:v1", "--format", "{{.Id}}"),
+        "image": docker("image", "inspect", f"{project.name}/{project.name}:v1", "--format", "{{.Id}}"),
         "record": hashlib.sha256((project.root / ".buildorch/run.json").read_bytes()).hexdigest(),
         "ledger": project.command("ledger", "export").stdout,
     }
 
 
-def tags(registry: str) -> list[str]:
+def tags(project: Sandbox, registry: str) -> list[str]:
     try:
-        with urllib.request.urlopen(f"http://{registry}/v2/buildorch-compare/app/tags/list") as answer:
+        with urllib.request.urlopen(f"http://{registry}/v2/buildorch-compare/{project.name}/tags/list") as answer:
             return json.load(answer)["tags"] or []
     except urllib.error.HTTPError:
         return []
@@ -76,7 +74,14 @@ def tags(registry: str) -> list[str]:
 def compare(project: Sandbox, *arguments: str, temporary: Path) -> tuple[int, dict[str, Any]]:
     temporary.mkdir()
     done = project.command(
-        "compare", "app", *arguments, "--format", "json", "--progress", "quiet", environ={"TMPDIR": str(temporary)}
+        "compare",
+        project.name,
+        *arguments,
+        "--format",
+        "json",
+        "--progress",
+        "quiet",
+        environ={"TMPDIR": str(temporary)},
     )
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)
@@ -113,22 +118,24 @@ def test_variants_are_measured_and_nothing_of_the_service_is_touched(
     assert zstd["image"]["compressed_bytes"] < as_is["image"]["compressed_bytes"]
 
     assert found["left"] == []
-    assert compared_images() == set()
-    assert tags(registry) == []
+    assert compared_images(project) == []
+    assert tags(project, registry) == []
     assert build_cache(f'/{project.name}"') == []
     assert list((tmp_path / "temporary").iterdir()) == []
     assert state(project) == before
     # BuildKit gives the newest result of a step: had the comparison executed the service's own, this would be another.
-    project.command("build", "app", "--force")
-    assert docker("image", "inspect", f"{project.name}/app:v1", "--format", "{{.Id}}") == before["image"]
+    project.command("build", project.name, "--force")
+    assert docker("image", "inspect", f"{project.name}/{project.name}:v1", "--format", "{{.Id}}") == before["image"]
 
 
 def test_an_interrupt_leaves_nothing_behind(project: Sandbox, tmp_path: Path) -> None:
-    text = (project.root / "services/app/Dockerfile").read_text().replace("date +%N", "sleep 60; date")
-    project.write("services/app/Dockerfile", text)
+    text = (project.root / f"services/{project.name}/Dockerfile").read_text().replace("date +%N", "sleep 60; date")
+    project.write(f"services/{project.name}/Dockerfile", text)
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    running = project.start("compare", "app", "--variant", f"other:base={OTHER}", environ={"TMPDIR": str(temporary)})
+    running = project.start(
+        "compare", project.name, "--variant", f"other:base={OTHER}", environ={"TMPDIR": str(temporary)}
+    )
     assert running.stderr is not None
     for line in running.stderr:
         if "RUN --mount" in line:
@@ -141,7 +148,7 @@ def test_an_interrupt_leaves_nothing_behind(project: Sandbox, tmp_path: Path) ->
     assert running.returncode == 130
     assert "as-is" in out
     assert "other" in out
-    assert compared_images() == set()
+    assert compared_images(project) == []
     assert build_cache(f'/{project.name}"') == []
     assert list(temporary.iterdir()) == []
     assert build_cache("sleep 60", project.name) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -228,16 +229,20 @@ def test_base_images_are_fetched_by_a_build_of_their_own_that_gives_nothing(tmp_
 
 
 class FakeCache:
-    """An engine with a build cache."""
+    """An engine with a build cache; the first `held` orders to remove something do nothing."""
 
-    def __init__(self, records: Iterable[Mapping[str, str]], *, status: int = 200) -> None:
-        self.records, self.status, self.pruned = list(records), status, []
+    def __init__(self, records: Iterable[Mapping[str, str]], *, status: int = 200, held: int = 0) -> None:
+        self.records, self.status, self.held, self.pruned = list(records), status, held, []
 
     def call(self, method: str, path: str, **_: Any) -> tuple[int, bytes]:
         if method == "GET":
             return self.status, json.dumps({"BuildCache": self.records, "message": "not now"}).encode()
         self.pruned.append(parse_qs(urlsplit(path).query))
-        return 200, b"{}"
+        [identity] = json.loads(self.pruned[-1]["filters"][0])["id"]
+        if len(self.pruned) <= self.held:
+            return 200, b'{"CachesDeleted": null}'
+        self.records = [one for one in self.records if one["ID"] != identity]
+        return 200, json.dumps({"CachesDeleted": [identity]}).encode()
 
 
 def mount(identity: str, name: str, *, kind: str = "exec.cachemount") -> dict[str, str]:
@@ -254,8 +259,22 @@ def test_the_cache_mounts_of_a_comparison_are_removed_one_by_one_and_no_others()
         ]
     )
 
-    assert remove_cache_mounts(cache, "compare-1-") == 1  # type: ignore[arg-type]
+    remove_cache_mounts(cache, "compare-1-")  # type: ignore[arg-type]
+
     assert cache.pruned == [{"all": ["1"], "filters": ['{"id": {"mine": true}}']}]
+
+
+@pytest.mark.parametrize(("held", "fact"), [(2, ""), (99, "keeps 1 of them")])
+def test_a_cache_mount_that_is_held_is_removed_a_moment_later_or_told(
+    monkeypatch: pytest.MonkeyPatch, held: int, fact: str
+):
+    monkeypatch.setattr("buildorch.engine.build_cache.PAUSE_S", 0.0)
+    cache = FakeCache([mount("mine", "compare-1-0/pip")], held=held)
+
+    with pytest.raises(EngineError, match=fact) if fact else nullcontext():
+        remove_cache_mounts(cache, "compare-1-")  # type: ignore[arg-type]
+
+    assert len(cache.records) == bool(fact)
 
 
 def test_an_engine_that_does_not_list_its_cache_is_told():
