@@ -2,7 +2,7 @@
 
 In: a `Solve`. Out: a `Solve`. Touches nothing.
 
-Three names keep a build apart, as seen with BuildKit 0.25 (tests/engine/test_compare.py):
+Three names keep a build apart, as seen with Docker Engine 28.5 (tests/engine/test_compare.py):
 
 - its image's tag;
 - `BUILDKIT_CACHE_MOUNT_NS`, which puts its cache mounts beside the service's (Dockerfile reference, "BuildKit built-in
