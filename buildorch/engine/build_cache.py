@@ -33,13 +33,12 @@ def remove_cache_mounts(engine: Engine, namespaces: str) -> None:
         EngineUnreachable: the engine does not answer.
         EngineError: it refuses, or keeps some however often it is told.
     """
-    for attempt in range(TRIES):
-        left = [identity for identity in _mounts(engine, namespaces) if not _removed(engine, identity)]
-        if not left:
-            return
-        if attempt + 1 < TRIES:
-            time.sleep(PAUSE_S)
-    raise EngineError(f"the Docker engine keeps {len(left)} of them", hint="remove them with `docker builder prune`")
+    tries = 1
+    while left := [identity for identity in _mounts(engine, namespaces) if not _removed(engine, identity)]:
+        if tries == TRIES:
+            raise EngineError(f"the Docker engine keeps {len(left)} of them", hint="try `docker builder prune`")
+        tries += 1
+        time.sleep(PAUSE_S)
 
 
 def _mounts(engine: Engine, namespaces: str) -> list[str]:
