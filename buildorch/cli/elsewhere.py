@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "report": ("buildorch.cli.reporting", "report"),
+    "compare": ("buildorch.cli.comparing", "compare"),
 }
 """Each command that is not in `commands.py`: its module and its name there. A build pays for none of them."""
 
