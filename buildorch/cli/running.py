@@ -1,10 +1,12 @@
 """Running a build for a person or a script: views and the summary.
 
-In: a `BuildRequest`. Out: an exit code. Touches: stdout, stderr. An event loop is started only for a build.
+In: a `BuildRequest`. Out: an exit code. Touches: stdout, stderr; reads TERM, and what CI systems set. An event loop is
+started only for a build.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, Self
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
     from buildorch.runs import Run
 
 
+DUMB = ("dumb", "unknown", "")
+"""Values of TERM on which nothing can be drawn again; without TERM nothing is known to work either."""
+
+
 class View(Protocol):
     """Something that shows events."""
 
@@ -39,7 +45,7 @@ class View(Protocol):
 def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_format: str) -> int:
     """Build, show, and say how it went."""
     with runs.opened(request) as opened, ExitStack() as shown:
-        show = _shown([shown.enter_context(view) for view in _views(progress, log_format)], log_format)
+        show = _shown([shown.enter_context(view) for view in _views(opened, progress, log_format)], log_format)
         report = _run(opened, show, fail_fast=request.fail_fast)
     if isinstance(report, int):
         return report  # its record is written, there is nothing left to print
@@ -80,18 +86,21 @@ def _shown(views: list[View], log_format: LogFormat) -> Callable[[Event], None]:
     return show
 
 
-def _views(progress: str, log_format: str) -> list[View]:
+def _views(opened: Run, progress: str, log_format: str) -> list[View]:
     if progress == "auto":
-        progress = "quiet" if log_format == "json" else "tty" if sys.stderr.isatty() else "plain"
+        progress = "quiet" if log_format == "json" else "tty"
+    if progress == "tty" and not (sys.stderr.isatty() and os.environ.get("TERM", "dumb").lower() not in DUMB):
+        progress = "plain"
     match progress:
         case "tty":
-            from buildorch.report.live import LiveView  # noqa: PLC0415 - loads rich
+            from buildorch.cli import keyboard  # noqa: PLC0415 - what only a terminal needs
+            from buildorch.report.live import LiveView  # noqa: PLC0415
 
-            return [LiveView()]
+            return [LiveView(opened.forecast, keys=keyboard.keys())]
         case "plain":
-            from buildorch.report.plain import PlainView  # noqa: PLC0415
+            from buildorch.report.plain import PlainView, folds  # noqa: PLC0415
 
-            return [PlainView(sys.stderr)]
+            return [PlainView(sys.stderr, folds=folds(os.environ))]
         case "json":
             from buildorch.report.lines import JsonLinesView  # noqa: PLC0415
 

@@ -39,6 +39,9 @@ _ENTRIES = "SELECT r.sequence, r.run_id, started_at, service, record FROM record
 _IMAGES = f"""SELECT records.sequence, service, record, records.checksum IS {schema.RECORD_SUM}
 FROM records JOIN runs USING (run_id)
 WHERE records.sequence IN (SELECT max(sequence) FROM records WHERE digest IS NOT NULL GROUP BY service)"""  # noqa: S608
+_STEP_DURATIONS = """SELECT sequence, json_extract(step.value, '$.name'), sum(json_extract(step.value, '$.duration_s'))
+FROM (SELECT sequence, record FROM records WHERE service = ? AND status = 'built' ORDER BY sequence DESC LIMIT ?),
+json_each(record, '$.timeline') AS step GROUP BY 1, 2 ORDER BY 1 DESC"""
 DAMAGED_HINT = "`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest"
 BUILDS_THAT_TELL = 5
 """How many of a service's builds say how long the next may take."""
@@ -241,6 +244,24 @@ class Ledger:
             if rows:
                 found[service] = max(float(str(row[0])) for row in rows)
         return found
+
+    def step_durations(self, services: Iterable[str]) -> dict[str, dict[str, float]]:
+        """Service -> each step of its last build -> the seconds it took, the longest of the last few builds.
+
+        As with `durations`, for what was cached last time may not be cached next time.
+        """
+        return {service: steps for service in services if (steps := self._step_durations(service))}
+
+    def _step_durations(self, service: str) -> dict[str, float]:
+        newest: object = None
+        steps: dict[str, float] = {}
+        for sequence, name, seconds in self._read(_STEP_DURATIONS, (service, BUILDS_THAT_TELL)):
+            newest = newest or sequence
+            if sequence == newest:
+                steps[str(name)] = float(str(seconds))
+            elif name in steps:
+                steps[str(name)] = max(steps[str(name)], float(str(seconds)))
+        return steps
 
     def snapshot(self, service: str) -> bytes | None:
         """What was kept of the inputs of a service's last image."""

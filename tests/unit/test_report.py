@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from rich.console import Console
 
 from buildorch import logging_config
 from buildorch.events import (
@@ -38,7 +37,6 @@ from buildorch.ledger import Entry
 from buildorch.quantities import human_bytes, human_seconds
 from buildorch.record import Budget, Failure, FailureKind, Finding, Report, ServiceRecord, Solved, Steps
 from buildorch.report.lines import JsonLinesView
-from buildorch.report.live import Board, LiveView
 from buildorch.report.logs import LogView
 from buildorch.report.plain import PlainView
 from buildorch.report.text import entries_text, failure_text, plan_text, printable, report_text, table
@@ -334,160 +332,6 @@ def test_the_plain_view_says_how_a_step_ended_on_one_line(event: Event, line: st
 
 def test_what_is_no_instruction_is_left_out_of_the_plain_view():
     assert plain([StepStarted(service="app", vertex="a", name="exporting", step=False)]) == ""
-
-
-# --- live
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def board(*events: Event, clock: Clock | None = None, services: tuple[str, ...] = ("app",)) -> Board:
-    folded = Board(clock or Clock())
-    folded.update(RunStarted(at=AT, run_id="r1", project="p", services=services, jobs=2, engine=make_engine_facts()))
-    for event in events:
-        folded.update(event)
-    return folded
-
-
-def started(service: str = "app") -> SolveStarted:
-    return SolveStarted(at=AT, service=service, attempt=1, reason="first build")
-
-
-def step(vertex: str, name: str = "[1/2] RUN x", service: str = "app") -> StepStarted:
-    return StepStarted(service=service, vertex=vertex, name=name, step=True, index=1, total=2)
-
-
-def step_done(vertex: str, *, cached: bool = False) -> StepFinished:
-    return StepFinished(service="app", vertex=vertex, name="x", step=True, cached=cached, duration_s=1)
-
-
-def test_a_service_waits_until_its_build_starts():
-    assert board().rows(9) == [("app", "waiting", "", "", "", "")]
-
-
-def test_a_line_shows_the_current_step_steps_done_and_cached_and_the_time():
-    clock = Clock()
-    folded = board(started(), step("a"), step_done("a", cached=True), step("b"), step("c", "[2/2] RUN y"), clock=clock)
-    clock.now += 65
-
-    assert folded.rows(9) == [("app", "building", "1/3 (1 cached)", "", "1m05s", "[2/2] RUN y")]
-
-
-def test_a_line_shows_the_bytes_that_moved():
-    moved = [
-        StepProgress(service="app", vertex="a", item="sha256:x", current=1000, total=9000),
-        StepProgress(service="app", vertex="a", item="sha256:x", current=2000, total=9000),
-        StepProgress(service="app", vertex="a", item="transferring context:", current=500, total=0),
-        StepProgress(service="app", vertex="a", item="files", current=7, total=0),
-    ]
-
-    assert board(started(), *moved).rows(9)[0][3] == "2.5 kB"
-
-
-def test_a_finished_service_keeps_its_time_and_says_how_it_ended():
-    clock = Clock()
-    folded = board(
-        started(),
-        SolveFinished(at=AT, service="app", started_at=AT, duration_s=12.0, attempts=1),
-        ServiceFinished(at=AT, service="app", record=make_record("failed", error=make_failure())),
-        clock=clock,
-    )
-    clock.now += 1000
-
-    assert folded.rows(9) == [("app", "failed", "", "", "12.0s", "failed: made up: step_failed")]
-
-
-def test_between_build_and_record_a_service_is_being_measured():
-    folded = board(started(), SolveFinished(at=AT, service="app", started_at=AT, duration_s=2.0, attempts=1))
-
-    assert folded.rows(9) == [("app", "measuring", "", "", "2.0s", "measuring the image")]
-
-
-def test_a_retry_is_told_and_the_next_attempt_starts_from_nothing():
-    retried = SolveRetried(at=AT, service="app", attempt=1, failure=make_failure(FailureKind.REGISTRY), delay_s=1)
-    folded = board(started(), step("a"), step_done("a"), retried)
-
-    assert folded.rows(9)[0][5] == "trying again: made up: registry"
-    folded.update(started())
-    assert folded.rows(9)[0][2] == ""
-
-
-def test_control_characters_in_a_steps_name_are_shown():
-    assert board(started(), step("a", f"[1/1] RUN {EVIL}\nsecond")).rows(9)[0][5] == f"[1/1] RUN {printable(EVIL)}"
-
-
-def test_50_services_are_shown_on_few_lines_with_what_is_built_first():
-    names = tuple(f"s{at:02}" for at in range(50))
-    folded = board(started("s40"), started("s49"), services=names)
-
-    rows = folded.rows(21)
-
-    assert len(rows) == 21
-    assert [row[0] for row in rows[:2]] == ["s40", "s49"]
-    assert rows[-1][0] == "... and 30 more"
-
-
-@pytest.mark.parametrize("limit", [1, 2, 50])
-def test_no_more_rows_are_given_than_there_is_room_for(limit: int):
-    assert len(board(services=tuple(f"s{at}" for at in range(50))).rows(limit)) == limit
-
-
-def test_the_headline_counts_the_states():
-    clock = Clock()
-    folded = board(
-        started("a"),
-        started("b"),
-        ServiceFinished(at=AT, service="b", record=make_record()),
-        clock=clock,
-        services=("a", "b", "c", "d"),
-    )
-    clock.now += 5
-
-    assert folded.headline() == "5.0s  2 waiting, 1 building, 1 built  (at most 2 at once)"
-
-
-def test_the_headline_says_who_is_waited_for_until_the_run_begins():
-    folded = Board(Clock())
-
-    folded.update(LeaseAwaited(at=AT, service="app", holder=HOLDER))
-    waiting = folded.headline()
-    folded.update(RunStarted(at=AT, run_id="r", project="p", services=("app",), jobs=2, engine=make_engine_facts()))
-
-    assert waiting == f"0.0s  app: waiting for run r0 (pid 123 on here{printable(EVIL)})"
-    assert folded.headline() == "0.0s  1 waiting  (at most 2 at once)"
-
-
-def test_the_picture_of_50_services_fits_a_terminal_of_24_lines(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LINES", "24")
-    monkeypatch.setenv("COLUMNS", "80")
-    names = tuple(f"service-{at:02}" for at in range(50))
-    view = LiveView()
-    view.update(RunStarted(at=AT, run_id="r", project="p", services=names, jobs=2, engine=make_engine_facts()))
-    for name in names[:4]:
-        view.update(started(name))
-        view.update(step("a", "[1/1] RUN " + "long " * 50, name))
-    out = io.StringIO()
-
-    Console(file=out, width=80, height=24, force_terminal=True).print(view._picture())
-
-    lines = out.getvalue().splitlines()
-    assert len(lines) <= 24
-    assert "service-00" in lines[0]
-    assert "46 waiting, 4 building" in lines[-1]
-
-
-def test_the_live_view_draws_on_stderr_and_leaves_stdout_alone(capsys: pytest.CaptureFixture[str]):
-    with LiveView() as view:
-        for event in EVERY_EVENT:
-            view.update(event)
-
-    assert capsys.readouterr().out == ""
 
 
 # --- logs
