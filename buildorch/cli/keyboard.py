@@ -3,9 +3,9 @@
 In: two descriptors of one terminal. Out: names of keys. Touches: the terminal's modes, and the handlers of SIGTSTP,
 SIGCONT and SIGQUIT.
 
-Ctrl-C, Ctrl-Z and Ctrl+backslash stay signals. Nothing is read in the background, nor before a build has begun: from there on
-SIGINT, SIGTERM and SIGHUP end a run in good order (`buildorch.cli.building`). After SIGKILL the shell sets the modes
-right, as bash and zsh do after every program that was killed.
+Ctrl-C, Ctrl-Z and Ctrl+backslash stay signals. Nothing is read in the background, nor before a build has begun: from
+there on SIGINT, SIGTERM and SIGHUP end a run in good order (`buildorch.cli.building`). After SIGKILL the shell sets the
+modes right, as bash and zsh do after every program that was killed.
 """
 
 from __future__ import annotations

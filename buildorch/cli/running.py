@@ -50,11 +50,20 @@ def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_f
     if isinstance(report, int):
         return report  # its record is written, there is nothing left to print
     try:
-        sys.stdout.write(report.to_json() if output_format == "json" else report_text(report) + "\n")
+        sys.stdout.write(report.to_json() if output_format == "json" else summary(report))
         sys.stdout.flush()
     except BrokenPipeError:
         nobody_reads(sys.stdout)
     return report.exit_code
+
+
+def summary(report: Report) -> str:
+    """The table and what is below it; it quotes logs, which tell a CI system nothing."""
+    from buildorch.report.plain import folds  # noqa: PLC0415 - here and for the plain view
+
+    on_ci = folds(os.environ)
+    lines = report_text(report).splitlines()
+    return "".join(f"{on_ci.harmless(line) if on_ci else line}\n" for line in lines)
 
 
 def _run(opened: Run, show: Callable[[Event], None], *, fail_fast: bool) -> Report | int:
@@ -86,12 +95,22 @@ def _shown(views: list[View], log_format: LogFormat) -> Callable[[Event], None]:
     return show
 
 
-def _views(opened: Run, progress: str, log_format: str) -> list[View]:
+def kind(progress: str, log_format: str, *, terminal: str | None) -> str:
+    """Which view `--progress` means: nothing is drawn over where that cannot be done.
+
+    Args:
+        progress: as given.
+        log_format: as given.
+        terminal: what kind of terminal stderr is, as TERM says; None where it is none.
+    """
     if progress == "auto":
         progress = "quiet" if log_format == "json" else "tty"
-    if progress == "tty" and not (sys.stderr.isatty() and os.environ.get("TERM", "dumb").lower() not in DUMB):
-        progress = "plain"
-    match progress:
+    return "plain" if progress == "tty" and (terminal is None or terminal.lower() in DUMB) else progress
+
+
+def _views(opened: Run, progress: str, log_format: str) -> list[View]:
+    terminal = os.environ.get("TERM", "") if sys.stderr.isatty() else None
+    match kind(progress, log_format, terminal=terminal):
         case "tty":
             from buildorch.cli import keyboard  # noqa: PLC0415 - what only a terminal needs
             from buildorch.report.live import LiveView  # noqa: PLC0415

@@ -67,7 +67,7 @@ class GitHubFolds:
 
         Source: actions/runner, `ActionCommand.TryParseV2` and `TryParse`.
         """
-        line = f" :{line.lstrip()[1:]}" if line.lstrip().startswith("::") else line
+        line = line.replace("::", ": :", 1) if line.lstrip().startswith("::") else line
         return line.replace("##[", "## [")
 
 
@@ -117,7 +117,10 @@ class PlainView:
                 self._line(event.service, f"waiting for {printable(event.holder_text)}")
             case RunStarted():
                 self._width = max(map(len, event.services), default=0)
-                self._line("", f"{len(event.services)} services, {event.jobs} at once, engine {printable(event.engine.version)}")
+                self._line(
+                    "",
+                    f"{len(event.services)} services, {event.jobs} at once, engine {printable(event.engine.version)}",
+                )
             case SolveStarted():
                 again = f" (attempt {event.attempt})" if event.attempt > 1 else ""
                 self._line(event.service, f"building: {printable(event.reason)}{again}")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from buildorch import logging_config
+from buildorch.cli import running
 from buildorch.events import (
     Event,
     Holder,
@@ -38,7 +39,7 @@ from buildorch.quantities import human_bytes, human_seconds
 from buildorch.record import Budget, Failure, FailureKind, Finding, Report, ServiceRecord, Solved, Steps
 from buildorch.report.lines import JsonLinesView
 from buildorch.report.logs import LogView
-from buildorch.report.plain import PlainView
+from buildorch.report.plain import GitHubFolds, PlainView, folds
 from buildorch.report.text import entries_text, failure_text, plan_text, printable, report_text, table
 from buildorch.testing import make_digest, make_engine_facts, make_failure, make_plan, make_platform, make_record
 
@@ -332,6 +333,137 @@ def test_the_plain_view_says_how_a_step_ended_on_one_line(event: Event, line: st
 
 def test_what_is_no_instruction_is_left_out_of_the_plain_view():
     assert plain([StepStarted(service="app", vertex="a", name="exporting", step=False)]) == ""
+
+
+# --- plain, on CI
+
+
+def folded(environ: dict[str, str], events: list[Event]) -> str:
+    out, now = io.StringIO(), iter(range(1000, 2000, 7))
+    with PlainView(out, folds=folds(environ), clock=lambda: float(next(now))) as view:
+        for event in events:
+            view.update(event)
+    return out.getvalue()
+
+
+def build_of(service: str, *lines: str, failed: bool = False) -> list[Event]:
+    record = make_record("failed", error=make_failure()) if failed else built()
+    return [
+        SolveStarted(at=AT, service=service, attempt=1, reason="first build"),
+        StepStarted(service=service, vertex="v", name="[1/1] RUN x", step=True, index=1, total=1),
+        StepLogged(service=service, vertex="v", name="[1/1] RUN x", lines=lines),
+        ServiceFinished(at=AT, service=service, record=record),
+    ]
+
+
+STARTED = RunStarted(at=AT, run_id="r", project="p", services=("app", "web"), jobs=2, engine=make_engine_facts())
+
+
+def test_on_github_a_service_is_folded_once_it_has_finished_however_builds_mix():
+    (one, *app), (other, *web) = build_of("app", "a1", "a2"), build_of("web", "w1")
+    mixed = [event for pair in zip(app, web, strict=True) for event in pair]
+
+    lines = folded({"GITHUB_ACTIONS": "true"}, [STARTED, one, other, *mixed]).splitlines()
+
+    assert lines[1:] == [
+        "app | building: first build",
+        "web | building: first build",
+        "::group::app: built",
+        "app | [1/1] RUN x",
+        "app |   a1",
+        "app |   a2",
+        "::endgroup::",
+        lines[8],
+        "::group::web: built",
+        "web | [1/1] RUN x",
+        "web |   w1",
+        "::endgroup::",
+        lines[13],
+    ]
+    assert lines[8].startswith("app | built in 20.1s ")
+
+
+def test_on_gitlab_a_fold_has_the_time_the_service_took():
+    text = folded({"GITLAB_CI": "true"}, [STARTED, *build_of("app", "a1")])
+
+    assert "\x1b[0Ksection_start:1000:buildorch_app[collapsed=true]\r\x1b[0Kapp: built\napp | [1/1] RUN x\n" in text
+    assert "app |   a1\n\x1b[0Ksection_end:1007:buildorch_app\r\x1b[0K\n" in text
+
+
+@pytest.mark.parametrize("system", ["GITHUB_ACTIONS", "GITLAB_CI"])
+def test_what_failed_is_not_folded(system: str):
+    lines = folded({system: "true"}, [STARTED, *build_of("app", "why", failed=True)]).splitlines()
+
+    assert lines[2:] == ["app | [1/1] RUN x", "app |   why", "app | failed: made up: step_failed"]
+
+
+@pytest.mark.parametrize("environ", [{}, {"GITHUB_ACTIONS": "false"}, {"GITLAB_CI": ""}])
+def test_elsewhere_nothing_is_folded(environ: dict[str, str]):
+    assert folded(environ, [STARTED, *build_of("app", "a1")]) == plain([STARTED, *build_of("app", "a1")])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::set-env name=PATH::/evil", "app |   ::set-env name=PATH::/evil"),
+        ("x ##[add-mask]a", "app |   x ## [add-mask]a"),
+        ("##[##[error]", "app |   ## [## [error]"),
+        ("\r::error::x", "app |   \u240d::error::x"),
+    ],
+)
+@pytest.mark.parametrize("failed", [True, False])
+def test_no_log_line_is_a_command_to_github(text: str, shown: str, *, failed: bool):
+    lines = folded({"GITHUB_ACTIONS": "true"}, [STARTED, *build_of("app", text, failed=failed)]).splitlines()
+
+    assert shown in lines
+    ours = ("::group::app: built", "::endgroup::")
+    assert not [line for line in lines if line not in ours and (line.lstrip().startswith("::") or "##[" in line)]
+
+
+def test_a_line_that_begins_with_a_command_and_no_service_is_none_either():
+    assert not GitHubFolds().harmless("  ::error::x").lstrip().startswith("::")
+
+
+def test_the_table_at_the_end_tells_github_nothing_either(monkeypatch: pytest.MonkeyPatch):
+    error = dataclasses.replace(make_failure(), log=("##[add-mask]a", "::error::b"))
+    report = make_report(app=make_record("failed", error=error))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+
+    lines = running.summary(report).splitlines()
+
+    assert ("  | ## [add-mask]a" in lines, "  | ::error::b" in lines) == (True, True)
+    assert not [line for line in lines if line.lstrip().startswith("::") or "##[" in line]
+
+
+def test_the_table_at_the_end_is_plain_text_of_columns_two_blanks_apart():
+    head, *rows = running.summary(make_report(app=built(), frontend=built())).splitlines()
+
+    assert len({len(re.split(r" {2,}", line)) for line in (head, *rows[:2])}) == 1
+    assert all(line.isascii() and line.isprintable() and line == line.rstrip() for line in (head, *rows))
+
+
+def test_no_log_line_can_end_a_section_of_gitlabs():
+    evil = "\x1b[0Ksection_end:1:buildorch_app\r\x1b[0K"
+
+    text = folded({"GITLAB_CI": "true"}, [STARTED, *build_of("app", evil)])
+
+    assert text.count("\r\x1b[0K") == 2
+
+
+def test_what_was_held_back_is_written_though_the_run_is_cut_off():
+    lines = folded({"GITHUB_ACTIONS": "true"}, [STARTED, *build_of("app", "a1")[:-1]]).splitlines()
+
+    assert lines[2:] == ["app | [1/1] RUN x", "app |   a1"]
+
+
+def test_of_an_endless_log_the_end_is_held_back():
+    log = tuple(f"{at} {'x' * 10_000}" for at in range(300))
+
+    lines = folded({"GITHUB_ACTIONS": "true"}, [STARTED, *build_of("app", *log)]).splitlines()
+
+    assert lines[3].endswith(" earlier lines are left out)")
+    assert lines[-3].startswith("app |   299 ")
+    assert sum(map(len, lines)) < 1_100_000
 
 
 # --- logs
