@@ -112,11 +112,13 @@ class Board:
         self.forecast = Forecast()
         self._usual_s: float | None = None
         self._weights: dict[str, dict[str, float]] = {}
+        self._totals: dict[str, int] = {}
 
     def expect(self, expected: Forecast) -> None:
         """Know from here on what earlier builds took."""
         self.forecast, self._usual_s = expected, expected.usual_s()
         self._weights = {name: _by_first_line(steps) for name, steps in expected.steps_s.items()}
+        self._totals = {name: sum(map(bool, map(_IS_COUNTED, steps))) for name, steps in self._weights.items()}
 
     @property
     def is_building(self) -> bool:
@@ -195,10 +197,13 @@ class Board:
         return line.reached
 
     def total(self, name: str) -> int:
-        """How many steps a service's build has, as far as is known: of the stages it reached, or of its last build."""
+        """How many steps a service's build has, as far as is known: of its last build, else of its stages.
+
+        Stages may share a step, which is done once.
+        """
         line = self.lines[name]
-        before = sum(1 for step in self._weights.get(name, {}) if _IS_COUNTED(step))
-        return max(sum(line.stages.values()), len(line.seen), before)
+        known = self._totals.get(name) or sum(line.stages.values())
+        return len(line.seen) if line.state == "measuring" else max(known, len(line.seen))
 
     def took_s(self, name: str) -> float:
         """For how long a service was or is being built."""

@@ -125,11 +125,7 @@ class _Drawing:
         busy = [name for state in BUSY for name in groups.get(state, ())]
         kept = max(room - min(len(busy), max(room // 2, 1)), 0)
         rest = dict([item for item in groups.items() if item[0] not in BUSY][:kept])
-        rows = [row for name in busy for row in self.service(name, detailed=True)]
-        if len(rows) + len(rest) > room:
-            rows = [row for name in busy for row in self.service(name, detailed=False)]
-        if len(rows) + len(rest) > room:
-            rows = self.cut(rows, room - len(rest))
+        rows = self.busy(busy, room - len(rest))
         spare = room - len(rows) - len(rest)
         for state, names in rest.items():
             more = max(min(spare, len(names) - 1), 0)
@@ -140,11 +136,16 @@ class _Drawing:
                 rows.append(self.folded(state, names[more:]))
         return rows[: max(room, 0)]
 
-    def cut(self, rows: list[Row], room: int) -> list[Row]:
-        """As many as there is room for, and how many there are besides."""
-        if len(rows) <= room or room < 2:
-            return rows[: max(room, 0)]
-        return [*rows[: room - 1], ((self.fit(f"   and {len(rows) - room + 1} more", self.width), "dim"),)]
+    def busy(self, names: Sequence[str], room: int) -> list[Row]:
+        """With their details, else without, else as many as there is room for and how many there are besides."""
+        if len(names) <= room:
+            rows = [row for name in names for row in self.service(name, detailed=True)]
+            return rows if len(rows) <= room else [row for name in names for row in self.service(name, detailed=False)]
+        kept = max(room - 1 if room > 1 else room, 0)
+        rows = [row for name in names[:kept] for row in self.service(name, detailed=False)]
+        if room > 1:
+            rows.append(((self.fit(f"   and {len(names) - kept} more", self.width), "dim"),))
+        return rows
 
     def folded(self, state: str, names: Sequence[str]) -> Row:
         """Services of one state in one line."""
@@ -173,7 +174,8 @@ class _Drawing:
             step = self.fit(line.step, self.behind_bar) if self.behind_bar >= 10 else ""
             return [(*begin, *self.bar(name), (step, ""))]
         counts = self.counts(name, line).partition(" ")[0] if self.is_narrow else self.counts(name, line)
-        return [(*begin, *self.bar(name)), self.second(line.step, counts)]
+        told = [self.second(line.step, counts)] if line.step or counts else []
+        return [(*begin, *self.bar(name)), *told]
 
     def second(self, left: str, right: str) -> Row:
         """A line of details below a service's own."""
