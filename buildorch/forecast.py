@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 NEW_STEP_S = 1.0
-"""What a step weighs that no earlier build had."""
+"""What a step weighs that no earlier build had, or had only from the cache."""
+LEAST_PART = 0.05
+"""A build that has come less far says nothing yet of its pace."""
 ALMOST = 0.95
 """How much of a step's weight is reached while it still runs, however long it takes: only its end is the end."""
 
@@ -27,8 +29,8 @@ class Forecast:
 
     expected_s: Mapping[str, float] = field(default_factory=dict)
     """Service -> seconds, the longest of its last builds."""
-    steps_s: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """Service -> step as BuildKit prints it -> seconds, the longest of the last builds."""
+    steps_s: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    """Service -> step as BuildKit prints it -> seconds it took at most; None where it was never seen executed."""
     depends_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Service that is built -> the services it builds on."""
 
@@ -56,6 +58,13 @@ def fraction(weights: Mapping[str, float], done: Iterable[str], running_s: Mappi
             weight = weights.get(name, NEW_STEP_S)
             behind += min(seconds, ALMOST * weight)
     return min(behind / whole, 1.0)
+
+
+def left_s(expected_s: float, took_s: float, part: float) -> float:
+    """What a build still takes: what is left of the expected; beyond that what is left at the pace it goes."""
+    if took_s <= expected_s:
+        return expected_s * (1 - part)
+    return took_s * (1 - part) / max(part, LEAST_PART)
 
 
 def critical_path(left_s: Mapping[str, float], depends_on: Mapping[str, Iterable[str]]) -> tuple[str, ...]:

@@ -217,7 +217,9 @@ class Board:
         if self._usual_s is None:
             return {}
         return {
-            name: self.forecast.expected_s.get(name, self._usual_s) * (1 - self.filled(name))
+            name: forecast.left_s(
+                self.forecast.expected_s.get(name, self._usual_s), self.took_s(name), self.filled(name)
+            )
             for name, line in self.lines.items()
             if line.state in {"waiting", "building"} and name in self.forecast.depends_on
         }
@@ -248,11 +250,12 @@ def _came_out(record: ServiceRecord) -> str:
     return f"{f'{sizes} unpacked, ' if sizes else ''}{printable(record.reference)}"
 
 
-def _by_first_line(steps: Mapping[str, float]) -> dict[str, float]:
-    """Step as it is shown -> seconds."""
+def _by_first_line(steps: Mapping[str, float | None]) -> dict[str, float]:
+    """Step as it is shown -> what it weighs."""
     found: dict[str, float] = {}
     for name, seconds in steps.items():
-        found[_first_line(name)] = found.get(_first_line(name), 0.0) + seconds
+        weight = forecast.NEW_STEP_S if seconds is None else seconds
+        found[_first_line(name)] = found.get(_first_line(name), 0.0) + weight
     return found
 
 

@@ -33,7 +33,7 @@ from scenes import (
 )
 
 from buildorch.events import Event, Holder, LeaseAwaited, RunFinished, SolveRetried, StepLogged
-from buildorch.forecast import Forecast, critical_path, fraction, run_left_s
+from buildorch.forecast import Forecast, critical_path, fraction, left_s, run_left_s
 from buildorch.record import FailureKind, Report
 from buildorch.report.board import LOG_LINES, Board
 from buildorch.report.live import LiveView, NoKeys, Screen
@@ -86,6 +86,12 @@ def test_a_step_that_no_build_had_before_has_a_part_too():
 def test_nothing_is_said_of_a_build_whose_steps_are_not_known_or_took_no_time():
     assert fraction({}, ["a"], {}) is None
     assert fraction({"a": 0.0}, ["a"], {}) is None
+
+
+def test_what_is_left_goes_by_what_is_expected_and_beyond_that_by_the_pace():
+    assert left_s(40.0, 10.0, 0.25) == 30.0
+    assert left_s(40.0, 60.0, 0.25) == 180.0
+    assert left_s(40.0, 60.0, 0.0) == 1200.0
 
 
 def test_the_critical_path_is_the_chain_with_most_work_left():
@@ -154,6 +160,13 @@ def test_a_bar_goes_by_the_weights_of_earlier_builds_and_the_time_has_what_is_ex
 
     assert " 15.0s/~45.0s " in lines(made)[0]
     assert made.filled("app") == pytest.approx((0.5 + 4.0 + 0.2 + 15.0) / sum(WEIGHTS.values()))
+
+
+def test_a_step_that_was_never_seen_executed_has_a_part_of_the_bar():
+    known = Forecast({"app": 4.0}, {"app": {STEPS[1]: None, STEPS[2]: 3.0}}, {"app": ()})
+    made = folded(solve_started("app"), step_started("app", STEPS[1]), step_finished("app", STEPS[1]), forecast=known)
+
+    assert made.filled("app") == 0.25
 
 
 def test_a_bar_never_goes_back():
