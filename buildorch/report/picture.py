@@ -199,7 +199,7 @@ class _Drawing:
         if not self.bar_width:
             return ()
         part = self.board.filled(name)
-        full = round(part * self.bar_width)
+        full = int(part * self.bar_width)
         on, off = ("#", ".") if self.canvas.is_ascii else ("\u2588", "\u2591")
         return (on * full, "cyan"), (off * (self.bar_width - full), "dim"), (f" {part:4.0%}  ", "")
 

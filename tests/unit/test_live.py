@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
@@ -35,6 +36,7 @@ from scenes import (
 from buildorch.events import Event, Holder, LeaseAwaited, RunFinished, SolveRetried, StepLogged
 from buildorch.forecast import Forecast, critical_path, fraction, left_s, run_left_s
 from buildorch.record import FailureKind, Report
+from buildorch.report import live
 from buildorch.report.board import LOG_LINES, Board
 from buildorch.report.live import LiveView, NoKeys, Screen
 from buildorch.report.picture import Canvas, Choice, chosen_next, picture
@@ -312,7 +314,8 @@ def test_the_next_service_is_the_one_below_in_the_picture_and_after_the_last_com
 
 def test_only_the_last_lines_of_a_log_are_kept_each_of_bounded_length():
     text = tuple(f"{at} {'x' * 10_000}" for at in range(200))
-    made = folded(solve_started("app"), StepLogged(service="app", vertex="v", name="n", lines=text))
+    printed = StepLogged(service="app", vertex="v", name="n", lines=text)
+    made = folded(solve_started("app"), printed, printed)
 
     log = made.lines["app"].log
     assert (len(log), log[-1][:4], max(map(len, log))) == (LOG_LINES, "199 ", 500)
@@ -527,10 +530,13 @@ def test_the_view_draws_until_the_run_is_over_and_leaves_nothing_behind():
     assert during == 1
 
 
-def test_a_run_that_is_over_at_once_is_never_drawn_and_nothing_is_asked_for_it():
-    def asked() -> Forecast:
-        pytest.fail("the ledger was read for nothing")
+def test_a_run_that_is_over_at_once_is_never_drawn_and_nothing_is_asked_or_loaded_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def asked(*_: object) -> Forecast:
+        pytest.fail("the ledger was read, or rich loaded, for nothing")
 
+    monkeypatch.setattr(live, "Screen", asked)
     terminal = Terminal()
     with LiveView(asked, stream=terminal) as view:
         view.update(run_started("app"))
@@ -570,9 +576,12 @@ def test_a_line_on_stderr_stands_above_the_picture_and_remains():
 
 
 def test_a_terminal_that_is_gone_is_left_alone():
+    tried = threading.Event()
+
     class Gone(Terminal):
         def write(self, text: str) -> int:
             if text:
+                tried.set()
                 raise OSError(5, "Input/output error")
             return 0
 
@@ -580,6 +589,7 @@ def test_a_terminal_that_is_gone_is_left_alone():
     with LiveView(keys=keys, stream=Gone()) as view:
         view.update(run_started("app"))
         keys.press()
+        assert tried.wait(10)
         view.update(RunFinished(at=AT, report=report()))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,8 @@ BEHAVE = """head -n 4 "$replay" >&2
 exec sleep 60
 """
 READ_KEYS = """
-import sys
+import os
+import signal
 from buildorch.cli.keyboard import keys
 there = keys()
 print("ready", flush=True)
@@ -28,6 +30,9 @@ found = []
 while "close" not in found:
     there.listen()
     found += there.wait(0.05)
+    if "log" in found:
+        found.remove("log")
+        os.kill(os.getpid(), signal.SIGSTOP)
     print(*found, flush=True)
 there.close()
 """
@@ -95,6 +100,20 @@ def test_keys_are_read_without_enter_and_not_shown():
         assert terminal.end() == 0
         assert terminal.modes == terminal.before
         assert "x" not in terminal.shown
+
+
+def test_after_a_stop_that_nobody_is_told_of_the_modes_a_shell_set_are_changed_again_and_put_back_at_the_end():
+    with terminals.running(("-c", READ_KEYS), {}) as terminal:
+        terminal.until(lambda: not terminal.echoes)
+        terminal.press(b"l")
+        terminal.until(lambda: b"stopped" in terminal.said)
+        termios.tcsetattr(terminal.slave, termios.TCSANOW, terminal.before)
+        terminal.resume()
+        terminal.until(lambda: "resumed" in terminal.shown and not terminal.echoes)
+        terminal.press(b"q")
+
+        assert terminal.end() == 0
+        assert terminal.modes == terminal.before
 
 
 @pytest.mark.parametrize(
