@@ -5,7 +5,6 @@ In: seconds of earlier builds, and how far this one is. Out: fractions, seconds,
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING
@@ -36,6 +35,8 @@ class Forecast:
 
     def usual_s(self) -> float | None:
         """What a service is expected to take that was never built: what the others take; None where none was."""
+        import statistics  # noqa: PLC0415 - 5 ms, where something is drawn
+
         return statistics.median(self.expected_s.values()) if self.expected_s else None
 
 

@@ -59,7 +59,7 @@ def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_f
 
 def summary(report: Report) -> str:
     """The table and what is below it; it quotes logs, which tell a CI system nothing."""
-    from buildorch.report.plain import folds  # noqa: PLC0415 - here and for the plain view
+    from buildorch.report.folds import folds  # noqa: PLC0415 - here and for the plain view
 
     on_ci = folds(os.environ)
     lines = report_text(report).splitlines()
@@ -117,7 +117,8 @@ def _views(opened: Run, progress: str, log_format: str) -> list[View]:
 
             return [LiveView(opened.forecast, keys=keyboard.keys())]
         case "plain":
-            from buildorch.report.plain import PlainView, folds  # noqa: PLC0415
+            from buildorch.report.folds import folds  # noqa: PLC0415
+            from buildorch.report.plain import PlainView  # noqa: PLC0415
 
             return [PlainView(sys.stderr, folds=folds(os.environ))]
         case "json":

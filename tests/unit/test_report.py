@@ -37,9 +37,10 @@ from buildorch.events import (
 from buildorch.ledger import Entry
 from buildorch.quantities import human_bytes, human_seconds
 from buildorch.record import Budget, Failure, FailureKind, Finding, Report, ServiceRecord, Solved, Steps
+from buildorch.report.folds import GitHubFolds, folds
 from buildorch.report.lines import JsonLinesView
 from buildorch.report.logs import LogView
-from buildorch.report.plain import GitHubFolds, PlainView, folds
+from buildorch.report.plain import PlainView
 from buildorch.report.text import entries_text, failure_text, plan_text, printable, report_text, table
 from buildorch.testing import make_digest, make_engine_facts, make_failure, make_plan, make_platform, make_record
 
