@@ -62,7 +62,7 @@ def summary(report: Report) -> str:
     from buildorch.report.folds import folds  # noqa: PLC0415 - here and for the plain view
 
     on_ci = folds(os.environ)
-    lines = report_text(report).splitlines()
+    lines = report_text(report).split("\n")
     return "".join(f"{on_ci.harmless(line) if on_ci else line}\n" for line in lines)
 
 
