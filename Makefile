@@ -69,6 +69,10 @@ check: lint docs test ## Everything CI runs: style, types, import rules, docs, t
 schemas: $(VENV)/.dev ## Write the published schemas again
 	$(BIN)/python scripts/write-schemas
 
+.PHONY: captures
+captures: $(VENV)/.dev ## Write the pictures of the live view in the docs again
+	$(BIN)/python scripts/write-captures
+
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure speed and memory against docker buildx bake
 	@scripts/with-engine --bases $(BIN)/python -m bench $(ARGS)
