@@ -13,7 +13,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {}
+ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
+    "images": ("buildorch.cli.handing_over", "images"),
+    "resolve": ("buildorch.cli.handing_over", "resolve"),
+}
 """Each command that is not in `commands.py`: its module and its name there. A build pays for none of them."""
 
 
