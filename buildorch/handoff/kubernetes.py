@@ -33,8 +33,8 @@ IMAGES: Final = {
 }
 """A list in a pod's spec -> where each of its entries names an image; a volume may be one (Kubernetes 1.31)."""
 BOM = "\ufeff"
-_TEMPLATE = re.compile(r"^[ \t-]*(?:[\w.-]+:[ \t]+)?\{\{", re.MULTILINE)
-"""A line of a template, which no YAML of Kubernetes has outside of a text."""
+_TEMPLATE = re.compile(r"""^[ \t-]*(?:[\w.-]+:[ \t]+)?\{\{|\bimage["']?[ \t]*:[^\n]*\{\{""", re.MULTILINE)
+"""A line of a template, or an image of one: Kubernetes has neither outside of other texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,10 @@ def _images(root: Node, text: str, source: str) -> Iterator[Found]:
     direct = {id(node) for node in nodes if node.target is None}
     for node in nodes:
         value = resolved(node)
-        if value.text is None:
-            if text.startswith("{{", value.start):  # which is YAML: a mapping whose key is one
-                raise problem(source, value.line, value.column, "an image must be a text", hint=TEMPLATE_HINT)
-        elif node.target is None or id(value) not in direct:
+        # Without quotes `{{ }}` is YAML too: a mapping whose key is one.
+        if "{{" in value.text if value.text is not None else text.startswith("{{", value.start):
+            raise problem(source, value.line, value.column, "this image is a template's", hint=TEMPLATE_HINT)
+        if value.text is not None and (node.target is None or id(value) not in direct):
             yield Found(node.start, node.end, node.line, value.text.rstrip("\r\n"), node.target is not None)
 
 

@@ -123,7 +123,7 @@ def test_the_three_deploy_scripts_leave_equal_records_and_roll_out_the_same_dige
         "worker": "built",
     }
     pinned = [
-        f"set image deployment/{name} {name}={service['reference']}@{service['digest']}"
+        f"set image deployment/{name} {name}={service['reference'].rpartition(':')[0]}@{service['digest']}"
         for name, service in first["services"].items()
     ]
     assert all(copy.rolled_out == sorted(pinned) for copy in copies.values())
