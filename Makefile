@@ -8,7 +8,7 @@ ARGS ?=
 # Two files of tests at once, in the order of their names: those that wait for an engine leave room for those that compute.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PROOFS := $(addprefix tests/engine/test_,skip_proof.py contexts_cannot_lie.py dying_engine.py interrupts.py two_runs.py \
-	registry_faults.py) $(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
+	registry_faults.py hostile_images.py) $(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
 
 .PHONY: help
 help: ## Show this
@@ -39,10 +39,12 @@ show: $(VENV)/.runtime ## Show the last record of every service
 
 .PHONY: test
 test: $(VENV)/.dev ## Run every test, with a real engine
+	@scripts/chromium >/dev/null
 	@scripts/with-engine --bases $(PYTEST) $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## Run the tests that need no engine
+	@scripts/chromium >/dev/null
 	@$(PYTEST) -m 'not engine' $(ARGS)
 
 .PHONY: soak

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from buildorch.plan import Plan
     from buildorch.policy import Subject
     from buildorch.record import Failure, Finding, Report, ServiceRecord
+    from buildorch.replaying import replay
 
 __version__ = "0.1.0"
 
@@ -53,6 +54,7 @@ _HOMES = {
     "make_plan": "api",
     "Plan": "plan",
     "PinnedImage": "handoff.pinned",
+    "replay": "replaying",
     "stream": "pipeline",
 }
 
@@ -80,6 +82,7 @@ __all__ = [
     "check",
     "images",
     "make_plan",
+    "replay",
     "stream",
 ]
 

@@ -91,7 +91,7 @@ def _require_known(name: str, solves: Iterable[str]) -> None:
 
 
 def _service(solve: Solve, record: ServiceRecord | None, images: Images, request: CheckRequest) -> CheckedImage:
-    dockerfile = _shown_path(solve)
+    dockerfile = shown_path(solve)
     if record is None or record.digest is None:
         return CheckedImage(
             name=solve.name,
@@ -105,7 +105,7 @@ def _service(solve: Solve, record: ServiceRecord | None, images: Images, request
     return _judged(case, record.reference, record.digest, images, request, service=solve.name, dockerfile=dockerfile)
 
 
-def _shown_path(solve: Solve) -> str:
+def shown_path(solve: Solve) -> str:
     """The Dockerfile as code hosts name it: relative to the repository, or to the project where it is in none."""
     folders = (solve.root, *solve.root.parents)
     root = next((folder for folder in folders if (folder / ".git").exists()), solve.root)

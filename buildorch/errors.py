@@ -6,6 +6,7 @@ In: nothing. Out: exception classes. Touches nothing.
     ├── UsageError                      2   the request cannot be carried out as it was put
     │   ├── ServicesFileError           2   every problem of one services file, each with its place
     │   ├── UnknownService              2
+    │   ├── UnknownRun                  2
     │   ├── UnwritableRecord            2
     │   └── NoSuchPlatform              2
     ├── LedgerError                     2   the ledger cannot be opened, read or written
@@ -93,10 +94,22 @@ class UnknownService(UsageError):
         super().__init__(f"there is no service {name!r}", hint=hint)
 
 
+class UnknownRun(UsageError):
+    """A run was asked for that the ledger does not have, or that did not come to its end; without a name, the last."""
+
+    def __init__(self, run_id: str | None, *, where: str) -> None:
+        self.run_id = run_id
+        what = f"no run {run_id!r} that came to its end" if run_id else "no run that came to its end"
+        super().__init__(
+            f"there is {what} in {where}", hint="`buildorch ledger export` lists them; or name a run record's file"
+        )
+
+
 class UnwritableRecord(UsageError):
     """The run record's path cannot be written; found before any build starts."""
 
     def __init__(self, path: str, reason: str) -> None:
+        self.reason = reason
         super().__init__(
             f"the run record cannot be written to {path}: {reason}",
             hint="name a writable file with --record FILE",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from buildorch.engine import Engine, read_blob, read_saved, read_saved_layers
 from buildorch.errors import MalformedDocument
+from buildorch.meanwhile import ahead
 from buildorch.measure import ImageDocuments, PlatformDocuments
 from buildorch.oci import (
     Descriptor,
@@ -270,14 +271,16 @@ def _documents(
 
 def _read_layer(source: Source, layer: Descriptor, diff_id: str, question: Question) -> Examined:
     def attempt() -> Examined:
-        chunks = source.blob(layer.digest)
-        try:
-            return _examined(unpacked(chunks, layer, diff_id), question=question)
-        except MalformedDocument as error:
-            drain(chunks)
-            if layer.digest in error.fact:
-                raise
-            raise MalformedDocument("layer", f"{layer.digest} is no tar that can be read: {error.fact}") from None
+        # Fetched in one thread, unpacked and hashed in another, looked into here: most of each is C that needs no GIL.
+        with ahead(source.blob(layer.digest)) as chunks:
+            try:
+                with ahead(unpacked(chunks, layer, diff_id)) as pieces:
+                    return _examined(pieces, question=question)
+            except MalformedDocument as error:
+                drain(chunks)
+                if layer.digest in error.fact:
+                    raise
+                raise MalformedDocument("layer", f"{layer.digest} is no tar that can be read: {error.fact}") from None
 
     return retried(attempt)
 
@@ -313,8 +316,8 @@ class Search:
         tail = b""
         for piece in pieces:
             if self._left:
-                window = tail + piece
-                self._found.update(secret for secret, text in self._left if text in window)
+                border = tail + piece[: self._overlap]
+                self._found.update(secret for secret, text in self._left if text in piece or text in border)
                 self._left = [(secret, text) for secret, text in self._left if secret not in self._found]
-                tail = window[-self._overlap :] if self._overlap else b""
+                tail = (border if len(piece) < self._overlap else piece)[-self._overlap :] if self._overlap else b""
             yield piece

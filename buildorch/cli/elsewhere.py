@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
     "images": ("buildorch.cli.handing_over", "images"),
+    "report": ("buildorch.cli.reporting", "report"),
     "resolve": ("buildorch.cli.handing_over", "resolve"),
 }
 """Each command that is not in `commands.py`: its module and its name there. A build pays for none of them."""

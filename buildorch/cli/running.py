@@ -1,16 +1,18 @@
 """Running a build for a person or a script: views and the summary.
 
-In: a `BuildRequest`. Out: an exit code. Touches: stdout, stderr. An event loop is started only for a build.
+In: a `BuildRequest`. Out: an exit code. Touches: stdout, stderr, what `summarising` touches. An event loop is started
+only for a build.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Protocol, Self
 
 from buildorch import logging_config, runs
-from buildorch.cli import nobody_reads
+from buildorch.cli import nobody_reads, summarising
 from buildorch.events import Event, RunFinished, now
 from buildorch.report.logs import LogView
 from buildorch.report.text import report_text
@@ -41,6 +43,9 @@ def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_f
     with runs.opened(request) as opened, ExitStack() as shown:
         show = _shown([shown.enter_context(view) for view in _views(progress, log_format)], log_format)
         report = _run(opened, show, fail_fast=request.fail_fast)
+        before = opened.at_hand.past.images
+    if not isinstance(report, int) and summarising.wanted(os.environ):
+        summarising.leave(report, before)
     if isinstance(report, int):
         return report  # its record is written, there is nothing left to print
     try:

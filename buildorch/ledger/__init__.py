@@ -6,6 +6,6 @@ In: records, and a path. Out: records, and what is damaged. Touches: one databas
 looks for damage and mends it.
 """
 
-from buildorch.ledger.store import BUSY_S, FILE_NAME, Entry, Ledger
+from buildorch.ledger.store import BUSY_S, FILE_NAME, EndedRun, Entry, Ledger
 
-__all__ = ["BUSY_S", "FILE_NAME", "Entry", "Ledger"]
+__all__ = ["BUSY_S", "FILE_NAME", "EndedRun", "Entry", "Ledger"]

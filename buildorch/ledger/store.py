@@ -55,6 +55,17 @@ class Entry:
     record: ServiceRecord
 
 
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """What the ledger knows of a run that came to its end, beside its records."""
+
+    run_id: str
+    project: str
+    started_at: str
+    duration_s: float
+    exit_code: int
+
+
 class Ledger:
     """An open ledger; threads may share it. Close it, or use it as a context manager."""
 
@@ -186,11 +197,11 @@ class Ledger:
             (),
         )
 
-    def history(self, service: str, *, limit: int) -> list[Entry]:
-        """A service's last records, the newest first."""
+    def history(self, service: str, *, limit: int, until: str = "~") -> list[Entry]:
+        """A service's last records, the newest first; those alone of runs that began no later than `until`."""
         return self._entries(
-            f"{_ENTRIES} WHERE service = ? ORDER BY r.sequence DESC LIMIT ?",
-            (service, limit),
+            f"{_ENTRIES} WHERE service = ? AND started_at <= ? ORDER BY r.sequence DESC LIMIT ?",
+            (service, until, limit),
         )
 
     def of_run(self, run_id: str) -> list[Entry]:
@@ -199,6 +210,12 @@ class Ledger:
             f"{_ENTRIES} WHERE run_id = ? ORDER BY r.sequence",
             (run_id,),
         )
+
+    def ended_run(self, run_id: str | None = None) -> EndedRun | None:
+        """A run that came to its end, the last one by default; None where there is no such run, or it was killed."""
+        query = "SELECT run_id, project, started_at, duration_s, exit_code FROM runs WHERE exit_code IS NOT NULL"
+        rows = self._read(f"{query} AND (? IS NULL OR run_id = ?) ORDER BY sequence DESC LIMIT 1", (run_id, run_id))
+        return EndedRun(*rows[0]) if rows else None  # type: ignore[arg-type]  # the table is STRICT
 
     def before(self, entry: Entry) -> Entry | None:
         """The last record of the service before this one that has another image."""

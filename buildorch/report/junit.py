@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from buildorch.report.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from buildorch.record import Finding
     from buildorch.report.findings import Checked, CheckedImage
@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 def checked_junit(checked: Checked) -> str:
     """The report: an error is a failure, a warning passes and is printed, a rule that is off is skipped."""
-    root = Element("testsuites", {"name": printable(f"buildorch check {checked.project}")})
-    for image in checked.images:
-        root.append(_suite(checked, image))
+    named = f"buildorch check {checked.project}"
+    return document(named, [suite(checked, image, list(_cases(image)) or [case("policy")]) for image in checked.images])
+
+
+def document(name: str, suites: Iterable[Element]) -> str:
+    """The whole text; its counts are those of its suites."""
+    root = Element("testsuites", {"name": printable(name)})
+    root.extend(suites)
     for total in ("tests", "failures", "errors"):
         root.set(total, str(sum(int(suite.get(total, "0")) for suite in root)))
     indent(root)
@@ -35,51 +40,60 @@ def checked_junit(checked: Checked) -> str:
     return written.decode()
 
 
-def _suite(checked: Checked, image: CheckedImage) -> Element:
-    suite = Element("testsuite", {"name": printable(image.name), "timestamp": checked.checked_at[:19]})
-    properties = SubElement(suite, "properties")
-    for name, value in (("reference", image.reference), ("digest", image.digest)):
-        if value:
-            SubElement(properties, "property", {"name": name, "value": printable(value)})
-    cases = list(_cases(image)) or [_case("policy")]
-    for case in cases:
-        case.set("classname", printable(f"{checked.project}.{image.name}"))
-    suite.extend(cases)
-    suite.set("tests", str(len(cases)))
-    for count, outcome in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        suite.set(count, str(sum(case.find(outcome) is not None for case in cases)))
-    return suite
+def suite(
+    checked: Checked, image: CheckedImage, cases: Sequence[Element], properties: Mapping[str, object] | None = None
+) -> Element:
+    """One image with its cases; properties come after its reference and digest, those without a value are left out."""
+    made = Element("testsuite", {"name": printable(image.name), "timestamp": checked.checked_at[:19]})
+    listed = SubElement(made, "properties")
+    for name, value in {"reference": image.reference, "digest": image.digest, **(properties or {})}.items():
+        if value not in {None, ""}:
+            SubElement(listed, "property", {"name": printable(name), "value": printable(str(value))})
+    for one in cases:
+        one.set("classname", printable(f"{checked.project}.{image.name}"))
+    made.extend(cases)
+    made.set("tests", str(len(cases)))
+    for count, ending in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        made.set(count, str(sum(one.find(ending) is not None for one in cases)))
+    return made
+
+
+def rule_cases(image: CheckedImage) -> Iterator[Element]:
+    """A case for each rule that found something, and for each that is off."""
+    for rule in dict.fromkeys(finding.rule for finding in image.findings):
+        yield _found(image, rule)
+    for rule, reason in image.off.items():
+        made = case(rule)
+        outcome(made, "skipped", reason)
+        yield made
 
 
 def _cases(image: CheckedImage) -> Iterator[Element]:
     if image.error:
-        case = _case("policy")
-        _outcome(case, "error", image.error, kind="not judged", text=_with_hint(image.error, image.error_hint))
-        yield case
-    for rule in dict.fromkeys(finding.rule for finding in image.findings):
-        yield _found(image, rule)
-    for rule, reason in image.off.items():
-        case = _case(rule)
-        _outcome(case, "skipped", reason)
-        yield case
+        made = case("policy")
+        outcome(made, "error", image.error, kind="not judged", text=_with_hint(image.error, image.error_hint))
+        yield made
+    yield from rule_cases(image)
 
 
 def _found(image: CheckedImage, rule: str) -> Element:
-    case, of_rule = _case(rule), [finding for finding in image.findings if finding.rule == rule]
+    made, of_rule = case(rule), [finding for finding in image.findings if finding.rule == rule]
     errors = [finding for finding in of_rule if finding.severity == "error"]
     if errors:
-        _outcome(case, "failure", _summary(errors), kind=rule, text=_told(image, errors))
+        outcome(made, "failure", _summary(errors), kind=rule, text=_told(image, errors))
     if warnings := [finding for finding in of_rule if finding.severity == "warning"]:
-        SubElement(case, "system-out").text = _told(image, warnings)
-    return case
+        SubElement(made, "system-out").text = _told(image, warnings)
+    return made
 
 
-def _case(name: str) -> Element:
+def case(name: str) -> Element:
+    """A case that passes."""
     return Element("testcase", {"name": printable(name)})
 
 
-def _outcome(case: Element, outcome: str, message: str, *, kind: str = "", text: str = "") -> None:
-    made = SubElement(case, outcome, {"message": printable(message)})
+def outcome(case: Element, ending: str, message: str, *, kind: str = "", text: str = "") -> None:
+    """Let a case end as `failure`, `error` or `skipped`."""
+    made = SubElement(case, ending, {"message": printable(message)})
     if kind:
         made.set("type", printable(kind))
     made.text = text or None

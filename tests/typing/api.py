@@ -76,6 +76,10 @@ async def follow() -> buildorch.Report | None:
     return None
 
 
+def replayed(lines: list[str]) -> buildorch.Report:
+    return assert_type(buildorch.replay(lines), buildorch.Report)
+
+
 def name_of(event: buildorch.Event) -> str:
     """Every kind of event can be told by its name, and the list is whole."""
     match event.event:

@@ -22,7 +22,7 @@ settings.register_profile(
 )
 settings.load_profile("unit")
 
-_FOREIGN = ("BUILDORCH_", "BUILDX_", "BUILDKIT_", "DOCKER_", "COMPOSE_", "GIT_")
+_FOREIGN = ("BUILDORCH_", "BUILDX_", "BUILDKIT_", "DOCKER_", "COMPOSE_", "GIT_", "GITHUB_", "OTEL_", "TRACE")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

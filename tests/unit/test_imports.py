@@ -25,6 +25,9 @@ HEAVY = {
     "h2",
     "zstandard",
     "trio",
+    "jinja2",
+    "pygal",
+    "opentelemetry",
 }
 
 
