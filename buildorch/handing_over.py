@@ -7,10 +7,9 @@ the record's file, and the registries, which are asked whether they hold each di
 from __future__ import annotations
 
 import dataclasses
-import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from buildorch import project
 from buildorch.errors import EXIT_BUILD_FAILED, EXIT_UNREACHABLE, LedgerError, UnknownService, UsageError
@@ -20,7 +19,7 @@ from buildorch.handoff.spellings import Spellings
 from buildorch.oci import ImageReference
 from buildorch.presence import Wanted, in_registries
 from buildorch.presence.wanted import wanted
-from buildorch.record import Report, service_record_from_json
+from buildorch.record import Report
 from buildorch.services import Override, image_name
 from buildorch.values import dataclass
 
@@ -117,10 +116,10 @@ def candidates(request: HandoffRequest) -> dict[str, Candidate]:
         raise UsageError(
             "a run's record has its own services, and no earlier one", hint="leave --last-good and --set out"
         )
-    records, started_at = _of_run(request.record)
+    run = _of_run(request.record)
     return {
-        name: Candidate(name, ImageReference.parse(str(record.reference)).name, record, started_at)
-        for name, record in records.items()
+        name: Candidate(name, ImageReference.parse(record.reference).name, record, run.started_at)
+        for name, record in run.services.items()
     }
 
 
@@ -173,7 +172,7 @@ def _wanted(one: Candidate) -> Wanted:
     """The image under its first name alone: a deploy goes by the digest."""
     if one.record is None:
         raise AssertionError  # nothing was built of it, which speaks against it
-    return dataclasses.replace(wanted(one.record)[0], reference=str(one.record.reference))
+    return dataclasses.replace(wanted(one.record)[0], reference=one.record.reference)
 
 
 def _of_ledger(request: HandoffRequest) -> dict[str, Candidate]:
@@ -207,15 +206,17 @@ def _candidate(name: str, repository: str, last: Entry | None, ledger: Ledger | 
     return next((one for one in earlier if objection(one) is None), found)
 
 
-def _of_run(record: Path | Report) -> tuple[dict[str, Any], str]:
-    """A run's records by service, and when it began."""
+def _of_run(record: Path | Report) -> Report:
+    """A run's record, as it is or out of its file.
+
+    Raises:
+        UsageError: the file cannot be read, or holds no record.
+    """
     if isinstance(record, Report):
-        return record.services, record.started_at
+        return record
+    from buildorch.replaying import read_report  # noqa: PLC0415 - loads pydantic, for those who have a file
+
     try:
-        run = json.loads(record.read_text("utf-8"))
-        services = {str(name): service_record_from_json(json.dumps(one)) for name, one in run["services"].items()}
-        return services, str(run["started_at"])
+        return read_report(record.read_text("utf-8", "replace"), str(record))
     except OSError as error:
         raise UsageError(f"the record {record} cannot be read: {error.strerror}", hint="name a run record") from None
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{record} is not a run record: {error}", hint="`--record FILE` writes one") from None

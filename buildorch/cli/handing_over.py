@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from buildorch.handing_over import HandoffRequest, Resolved
 
 STDIN = "-"
+STDOUT = Path("-")
 MAX_BYTES = 32 * 1024 * 1024
 """Most bytes of one file of Kubernetes YAML."""
 OUTPUT = click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, once all is well."
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, once all is well; - is stdout."
 )
 
 
@@ -70,7 +71,7 @@ def images(services: tuple[str, ...], output_format: str, output: Path | None, *
     text = render(list(edge.images(_request(services, **options)).values()), output_format)
     if target is not None:
         _append(target, text)
-    elif output is not None:
+    elif output is not None and output != STDOUT:
         _write(output, text)
     else:
         click.echo(text, nl=False)
@@ -100,7 +101,7 @@ def resolve(files: tuple[str, ...], *, in_place: bool, check: bool, output: Path
         for one in resolved:
             if one.changes:
                 _write(Path(one.source), one.text)
-    elif output is not None:
+    elif output is not None and output != STDOUT:
         _write(output, joined(one.text for one in resolved))
     else:
         # As bytes: the line ends are the file's own, and the terminal's encoding is none of its business.

@@ -70,21 +70,17 @@ def pin(candidate: Candidate) -> PinnedImage:
         UsageError: its record is none that buildorch writes: a name, reference or digest is malformed.
     """
     name, record = candidate.service, candidate.record
-    if record is None or not _NAME.match(name) or not all(_is_digest(one) for one in _digests(record)):
+    if record is None or not _NAME.match(name) or not all(map(is_digest, _digests(record))):
         raise UsageError(f"the record of {name!r} holds what is no name or digest", hint="name one of buildorch's own")
-    reference = ImageReference.parse(str(record.reference))
+    reference = ImageReference.parse(record.reference)
     return PinnedImage(name, reference.name, reference.tag, str(record.digest))
 
 
-def _digests(record: ServiceRecord) -> Iterator[object]:
+def _digests(record: ServiceRecord) -> Iterator[str]:
     """Those that stand in what is handed over, and in questions to a registry."""
-    yield record.digest
+    yield record.digest or ""
     for platform in record.platforms.values():
-        yield from (platform.manifest_digest, platform.config_digest)
-
-
-def _is_digest(value: object) -> bool:
-    return isinstance(value, str) and is_digest(value)
+        yield from (platform.manifest_digest or "", platform.config_digest)
 
 
 def objection(candidate: Candidate) -> Refusal | None:
@@ -112,7 +108,7 @@ def _not_an_image(candidate: Candidate, record: ServiceRecord) -> Refusal | None
     if any(platform.manifest_digest is None for platform in record.platforms.values()):
         # What that store calls a digest is the config's: no registry knows it (docs/explanation/digests.md).
         return Refusal(name, "its image has no manifest yet: the graphdriver store keeps none", _PUSH)
-    built = ImageReference.parse(str(record.reference)).name
+    built = ImageReference.parse(record.reference).name
     if built != candidate.repository:
         fact = f"its last image is {built}, and the services file says {candidate.repository}"
         return Refusal(name, fact, "give the services file the variables and --set it was built with, or build again")

@@ -242,7 +242,7 @@ def test_from_python_a_refusal_names_every_service(root: Path, registry):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"services": {}}', '{"services": {"a": 1}, "started_at": ""}', '{"services": []}', "[" * 100_000],
+    ["", "[]", "{}", '{"services": {"a": 1}, "started_at": ""}', '{"services": []}', "[" * 100_000],
 )
 def test_a_file_that_is_no_run_record_is_one_clear_error(root: Path, called, text: str):
     Path("run.json").write_text(text)
@@ -250,7 +250,7 @@ def test_a_file_that_is_no_run_record_is_one_clear_error(root: Path, called, tex
     said = called("images", "--record", "run.json")
 
     assert (said.code, said.out) == (2, "")
-    assert "run.json is not a run record" in said.err
+    assert "error: run.json" in said.err
 
 
 def test_a_record_with_strange_values_is_refused_before_anybody_is_asked(root: Path, registry, called):
@@ -259,7 +259,7 @@ def test_a_record_with_strange_values_is_refused_before_anybody_is_asked(root: P
         Path("run.json").write_text(
             json.dumps({**sound, "services": {"web": {**sound["services"]["web"], field: value}}})
         )
-        assert called("images", "--record", "run.json").code in {1, 2}
+        assert called("images", "--record", "run.json").code == 2
     assert registry.asked == []
 
 

@@ -247,7 +247,6 @@ def test_a_warning_speaks_against_nothing():
     "record",
     [
         changed(digest="sha256:short"),
-        changed(digest=7),
         changed(digest=f"{DIGEST}\n"),
         changed(reference="no reference", digest=DIGEST),
         changed(

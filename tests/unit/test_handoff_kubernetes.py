@@ -202,10 +202,10 @@ def test_megabytes_of_other_documents_cost_no_more_than_to_look_for_a_word(monke
     )
 
     found = find_images(
-        "kind: ConfigMap\ndata: {a: b}\n---\n" * 30_000 + pods("image: shop/web"), "x", words={"shop/web"}
+        "kind: ConfigMap\ndata: {a: b}\n---\n" * 10_000 + pods("image: shop/web"), "x", words={"shop/web"}
     )
 
-    assert (len(found), found[0].line, parsed) == (1, 90_004, ["one"])
+    assert (len(found), found[0].line, parsed) == (1, 30_004, ["one"])
 
 
 # --- properties
@@ -220,7 +220,7 @@ _containers = st.tuples(
 )
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(
     st.lists(st.lists(_containers, min_size=1, max_size=2), min_size=1, max_size=2),
     st.sampled_from(["\n", "\r\n"]),
