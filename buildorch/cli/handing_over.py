@@ -29,7 +29,10 @@ STDOUT = Path("-")
 MAX_BYTES = 32 * 1024 * 1024
 """Most bytes of one file of Kubernetes YAML."""
 OUTPUT = click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, once all is well; - is stdout."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file, once all is well; - is stdout.",
 )
 
 

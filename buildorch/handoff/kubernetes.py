@@ -71,13 +71,10 @@ def find_images(text: str, source: str, *, words: Collection[str] | None = None)
         UsageError: a document is not YAML, or too large or too deep to be read.
     """
     found: dict[int, Found] = {}
-    # A byte order mark is no character of the first document for ruamel.yaml, whose places would then be off by one.
-    first = 1 if text.startswith(BOM) else 0
     for document in documents(text):
-        part = document._replace(start=max(document.start, first))
-        inside = text[part.start : part.end]
+        inside = text[document.start : document.end]
         if words is None or any(word in inside for word in words) or _TEMPLATE.search(inside):
-            for root in compose(text, part, source):
+            for root in compose(text, document, source):
                 found |= {one.start: one for one in _images(root, text, source)}
     return [found[start] for start in sorted(found)]
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
@@ -123,6 +123,7 @@ def test_no_images_are_no_text_that_cannot_be_read():
 _names = st.sampled_from(["web", "a-b", "a_b", "a.b", "1", "on", "null", "x.y-z", "0x1f", "1e3"])
 
 
+@settings(max_examples=20)
 @given(st.dictionaries(_names, _names, min_size=1, max_size=4))
 def test_every_format_holds_every_digest_or_refuses(services: dict[str, str]):
     given_ = [image(name, f"reg.example/{path}/{name}") for name, path in services.items()]
