@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from collections.abc import Iterator
 
 import pytest
 from kubectl import images_in, kubectl
@@ -26,6 +27,15 @@ spec:
 """
 
 
+@pytest.fixture
+def pushed(registry: str) -> Iterator[dict[str, str]]:
+    """Repository -> digest of what a test pushed; it goes when the test ends."""
+    found: dict[str, str] = {}
+    yield found
+    for repository, digest in found.items():
+        delete(registry, repository, digest)
+
+
 def delete(registry: str, repository: str, digest: str) -> int:
     """Take a manifest out of the registry; the answer's status."""
     connection = http.client.HTTPConnection(registry, timeout=30)
@@ -35,7 +45,9 @@ def delete(registry: str, repository: str, digest: str) -> int:
     return status
 
 
-def test_a_deploy_gets_the_digests_that_were_pushed_and_none_that_the_registry_lost(sandbox: Sandbox, registry: str):
+def test_a_deploy_gets_the_digests_that_were_pushed_and_none_that_the_registry_lost(
+    sandbox: Sandbox, registry: str, pushed: dict[str, str]
+):
     for name in ("api", "web"):
         sandbox.service(name, "FROM scratch\nCOPY data /data\n", data=f"{name} of {sandbox.name}")
     sandbox.services(f"defaults: {{registry: '{registry}', tags: [v1]}}\nservices: {{api: , web: }}\n")
@@ -47,6 +59,7 @@ def test_a_deploy_gets_the_digests_that_were_pushed_and_none_that_the_registry_l
     not_pushed = sandbox.command("images")
     local = sandbox.command("images", "--local")
     report = sandbox.build(output="push").raise_for_status()
+    pushed |= {f"{sandbox.name}/{name}": str(one.digest) for name, one in report.services.items()}
     component = sandbox.command("images", "--format", "kustomize", "-o", "k8s/images/kustomization.yaml")
     kustomized = kubectl("kustomize", str(sandbox.root / "k8s"))
     resolved = sandbox.command("resolve", "k8s/pod.yaml")
@@ -65,10 +78,9 @@ def test_a_deploy_gets_the_digests_that_were_pushed_and_none_that_the_registry_l
     assert resolved.stdout == expected
     assert (in_place.returncode, again.returncode, pod.read_text()) == (0, 0, expected)
 
-    assert delete(registry, f"{sandbox.name}/web", str(report.services["web"].digest)) == 202
+    assert delete(registry, f"{sandbox.name}/web", pushed[f"{sandbox.name}/web"]) == 202
     lost = sandbox.command("images", "--format", "kustomize", "-o", "k8s/images/kustomization.yaml")
     not_resolved = sandbox.command("resolve", "-i", "k8s/pod.yaml")
-    delete(registry, f"{sandbox.name}/api", str(report.services["api"].digest))
 
     assert (lost.returncode, not_resolved.returncode) == (1, 1)
     assert f"error: web: its registry does not hold {pinned['web']}" in lost.stderr
