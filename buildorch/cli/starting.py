@@ -1,6 +1,6 @@
 """The command `init`.
 
-In: options. Out: what was written, on stdout. Touches: stdout, and what `buildorch.scaffold.writing` touches.
+In: options. Out: what was written, on stdout. Touches: stdout, stderr, and what `buildorch.scaffold.writing` touches.
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ def init(folders: tuple[Path, ...], *, dry_run: bool, **options: Any) -> None:  
     from buildorch.scaffold import writing  # noqa: PLC0415
 
     written = writing.init(writing.InitRequest(folders=folders, dry_run=dry_run, **options))
-    here = Path.cwd()
+    here = Path.cwd().resolve()
     for path, text in written.texts.items():
-        shown = path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path
+        shown = path.relative_to(here) if path.is_relative_to(here) else path
         if dry_run:
             click.echo(f"--- {printable(str(shown))}\n{text}")
         else:
             click.echo(f"wrote {printable(str(shown))}")
+    for name, found in written.services.items():
+        for note in found.notes:
+            click.echo(f"note: {name}: {printable(note)}", err=True)
     if not dry_run:
-        click.echo(f"next: buildorch build {' '.join(written.services)}")
+        click.echo("next: buildorch build-all")

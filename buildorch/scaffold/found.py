@@ -18,7 +18,7 @@ NodeManager = Literal["npm", "pnpm", "yarn"]
 
 
 class Unfit(UsageError):
-    """A project is there, and something that its image needs is not."""
+    """A project is there, and something that its image needs is not, or is not understood."""
 
     def __init__(self, folder: Path, fact: str, *, hint: str) -> None:
         super().__init__(f"{folder}: {fact}", hint=hint)
@@ -41,9 +41,11 @@ class FastApi:
     source: str
     """The folder that module names begin in, below the project's; empty for the project's own."""
     health: str
-    """The path of a route that tells whether it is well; empty where there is none."""
+    """The path of a route that tells whether it is well; empty where none is known."""
     title: str
     description: str
+    notes: tuple[str, ...] = ()
+    """What was decided that may be wrong, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,18 +55,24 @@ class NextJs:
     folder: Path
     manager: NodeManager
     manager_version: str
-    """The major version of pnpm or yarn; empty for npm, which the base image brings."""
+    """Of pnpm or yarn, as npm takes it; empty for npm, which the base image brings."""
     lock: str
+    settings: tuple[str, ...]
+    """What the manager reads beside package.json and the lock: `.npmrc`."""
+    needs_sources: bool
+    """Whether an install runs scripts, or takes patches and packages, of the project's own."""
     has_public: bool
     """Whether it has files that are served as they are."""
     config: str
-    """The name of its configuration; empty where it has none."""
+    """The name of its configuration; the one to be made where it has none."""
     config_text: str
     """What is to stand in it; empty where it is as it should be."""
     health: str
     """The path of a route that tells whether it is well, or of its first page."""
     title: str
     description: str
+    notes: tuple[str, ...] = ()
+    """What was decided that may be wrong, for people."""
 
 
 Found = FastApi | NextJs

@@ -1,74 +1,86 @@
 """The files of a project that was found: its Dockerfile, its .dockerignore, and what its configuration lacks.
 
-In: a `Found` and base images. Out: file name -> text. Touches nothing but this package's own templates.
+In: a `Found` and base images. Out: file name -> text. Touches nothing but this package's own templates. Loads jinja2.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
-from buildorch.scaffold.found import FastApi, Found
+from buildorch.scaffold.found import FastApi, Found, NextJs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PYTHON_BASE, NODE_BASE = "python:3.13-slim", "node:20-alpine"
 """docs/adr/0001."""
 _EXPORTS = {
     "uv": (
-        "uv",
-        "uv",
-        "/opt/tool/bin/uv export --frozen --no-dev --no-emit-project --output-file /requirements.txt -q",
+        "'uv>=0.5,<1'",
+        "UV_PYTHON_DOWNLOADS=never /opt/tool/bin/uv export --quiet --frozen --no-dev --no-emit-project >/requirements.txt",
     ),
     "poetry": (
-        "Poetry",
-        "'poetry>=2,<3' poetry-plugin-export",
-        "/opt/tool/bin/poetry export --only=main --output=/requirements.txt",
+        "'poetry>=2,<3' 'poetry-plugin-export>=1.9,<2'",
+        "/opt/tool/bin/poetry export --quiet --only=main --output=/requirements.txt",
     ),
 }
-"""Who reads a lock -> its name, its packages, and how it says what pip is to install."""
+"""Who reads a lock -> its packages, and how it says what pip is to install."""
+_PLAIN_PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*\Z")
+_FASTAPI_PORT = 8000
 
 
-def files(found: Found, *, name: str, base: str) -> Mapping[str, str]:
+def files(found: Found, *, cache: str, base: str, others: Sequence[str] = ()) -> Mapping[str, str]:
     """Every file that is to be written into the project's folder.
 
     Args:
         found: the project.
-        name: the service's, which the ids of its own cache mounts begin with.
+        cache: what the ids of its own cache mounts begin with; no other project on an engine may have the same.
         base: the image that every stage starts from.
+        others: folders in it that are projects of their own.
     """
     kind = "fastapi" if isinstance(found, FastApi) else "nextjs"
-    about = _of_fastapi(found) if isinstance(found, FastApi) else {"probe": _node_probe(found.health)}
+    about = _of_fastapi(found) if isinstance(found, FastApi) else _of_nextjs(found)
+    left_out = [path for path in others if _PLAIN_PATH.match(path)]
     texts = {
-        "Dockerfile": _rendered(f"{kind}.Dockerfile", found=found, name=name, base=base, **about),
-        ".dockerignore": _rendered(f"{kind}.dockerignore"),
+        "Dockerfile": _rendered(f"{kind}.Dockerfile", found=found, cache=cache, base=base, **about),
+        ".dockerignore": _rendered(f"{kind}.dockerignore", others=left_out),
     }
-    if not isinstance(found, FastApi) and found.config_text:
+    if isinstance(found, NextJs) and found.config_text:
         texts[found.config] = found.config_text
     return texts
 
 
 def _of_fastapi(found: FastApi) -> dict[str, str]:
-    tool, packages, export = _EXPORTS.get(found.manager, ("", "", ""))
+    packages, export = _EXPORTS.get(found.manager, ("", ""))
     requirements = found.lock if found.manager == "pip" else "/requirements.txt"
-    probe = _python_probe(found.health)
-    return {"tool": tool, "packages": packages, "export": export, "requirements": requirements, "probe": probe}
+    return {"packages": packages, "export": export, "requirements": requirements, "probe": _python_probe(found.health)}
+
+
+def _of_nextjs(found: NextJs) -> dict[str, str]:
+    read = ("package.json", found.lock, *found.settings)
+    return {"read": " ".join(read), "probe": _node_probe(found.health)}
 
 
 def _python_probe(path: str) -> str:
-    """A program that fails where the application does not answer; without a route, where nothing listens."""
-    if path:
-        return f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000{path}', timeout=4)"
-    return "import socket; socket.create_connection(('127.0.0.1', 8000), timeout=4).close()"
+    """A program that fails where the application does not answer; without a route, where nothing listens.
+
+    A refusal is an answer: what stands before a route may want a name or another host.
+    """
+    if not path:
+        return f"import socket; socket.create_connection(('127.0.0.1', {_FASTAPI_PORT}), timeout=4).close()"
+    return (
+        f"import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', {_FASTAPI_PORT}, timeout=4); "
+        f"c.request('GET', '{path}'); sys.exit(c.getresponse().status >= 500)"
+    )
 
 
 def _node_probe(path: str) -> str:
-    """The first page may send one elsewhere, or ask for a name: the server is well if it does."""
-    fit = "r.ok" if path != "/" else "r.status < 500"
+    """The same: a page may send one elsewhere, or ask for a name."""
     return (
         f"fetch('http://127.0.0.1:' + process.env.PORT + '{path}', {{ redirect: 'manual' }})"
-        f".then(r => process.exit({fit} ? 0 : 1), () => process.exit(1))"
+        ".then(r => process.exit(r.status < 500 ? 0 : 1), () => process.exit(1))"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from buildorch.errors import UsageError
 from buildorch.scaffold.rendering import NODE_BASE, PYTHON_BASE
-from buildorch.services import examine
+from buildorch.services import examine, parse
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -77,29 +77,26 @@ def added_text(text: str, source: str, entries: Sequence[Entry], *, variables: M
         UsageError: nothing can be put there without a change of what is there already; the hint holds the lines.
         ServicesFileError: it has problems as it is.
     """
-    before = examine(text, source, variables=variables)
-    if before.file is None:
-        from buildorch.errors import ServicesFileError  # noqa: PLC0415 - as `parse` raises it
-
-        raise ServicesFileError(before.problems)
+    before = parse(text, source, variables=variables)
     lines = text.splitlines(keepends=True)
-    place = _place(lines)
-    if place is not None:
-        at, indent = place
-        head = lines[:at]
-        if head and not head[-1].endswith("\n"):
-            head[-1] += "\n"
-        added = "".join([*head, *(line for entry in entries for line in entry.lines(indent)), *lines[at:]])
-        after = examine(added, source, variables=variables)
-        names = {entry.name for entry in entries}
-        if after.file and {name: one for name, one in after.file.services.items() if name not in names} == dict(
-            before.file.services
-        ):
-            return added
+    if place := _place(lines):
+        added = _put_in(lines, place, entries)
+        after = examine(added, source, variables=variables).file
+        if after and {*after.services} == {*before.services, *(entry.name for entry in entries)}:
+            kept = {name: after.services[name] for name in before.services}
+            if after.model_copy(update={"services": kept}) == before:
+                return added
     wanted = "".join(line for entry in entries for line in entry.lines("  "))
-    raise UsageError(
-        f"{source}: the services are written in a form that nothing can be added to", hint=f"add by hand:\n{wanted}"
-    )
+    fact = "the services are written in a form that nothing can be added to"
+    raise UsageError(f"{source}: {fact}", hint=f"add by hand:\n{wanted}")
+
+
+def _put_in(lines: Sequence[str], place: tuple[int, str], entries: Sequence[Entry]) -> str:
+    at, indent = place
+    end = "\r\n" if lines[0].endswith("\r\n") else "\n"
+    before = "".join(lines[:at])
+    new = "".join(line.replace("\n", end) for entry in entries for line in entry.lines(indent))
+    return (before if before.endswith("\n") else before + end) + new + "".join(lines[at:])
 
 
 def _place(lines: Sequence[str]) -> tuple[int, str] | None:

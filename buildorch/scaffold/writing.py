@@ -7,27 +7,28 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from buildorch.bases.lifetimes import end_of_life
-from buildorch.errors import UsageError
+from buildorch.errors import UnwritableRecord, UsageError
+from buildorch.oci import ImageReference
 from buildorch.project import write_atomically
-from buildorch.scaffold import rendering
-from buildorch.scaffold.fastapi import fastapi_in
-from buildorch.scaffold.found import FastApi, Found
-from buildorch.scaffold.nextjs import nextjs_in
+from buildorch.scaffold import discovery, rendering
+from buildorch.scaffold.found import FastApi, Found, NextJs
 from buildorch.scaffold.services_text import Entry, added_text, new_text
-from buildorch.services import parse
+from buildorch.services import ServicesFile, parse
+from buildorch.services.yaml_nodes import MAX_BYTES, decode
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-PLACES = ("", "*", "services/*", "apps/*", "packages/*")
-"""Where projects are looked for, below the services file's folder."""
 _NAME = re.compile(r"[^a-z0-9]+")
+_MARK = "\ufeff"
+"""UTF-8's byte order mark, which a services file may begin with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,110 +51,106 @@ class Written:
 
     services: Mapping[str, Found]
     texts: Mapping[Path, str]
+    """The file's path -> its text; the services file's last."""
+
+
+class _Before(NamedTuple):
+    """A services file as it was."""
+
+    mark: str
+    text: str
+    file: ServicesFile
 
 
 def init(request: InitRequest) -> Written:
     """Find the projects, and write their files and the services file's entries.
 
     Raises:
-        UsageError: there is no project, one lacks what its image needs, or a file is there already.
+        UsageError: there is no project, one lacks what its image needs, or a file is there or cannot be written.
         ServicesFileError: the services file has problems.
     """
+    for base in (request.python_base, request.node_base):
+        ImageReference.parse(base)
     root = request.file.resolve().parent
-    text = request.file.read_text(encoding="utf-8") if request.file.is_file() else None
-    known = {} if text is None else _contexts(text, str(request.file), root)
-    projects = [*_projects(request, root, known)]
-    if not projects:
-        raise UsageError(
-            f"no FastAPI or Next.js project without a service was found below {root}",
-            hint="name its folder: buildorch init path/to/project",
-        )
-    services = _named(projects, taken=frozenset(known.values()))
-    texts: dict[Path, str] = {}
-    entries = []
-    for name, found in services.items():
-        base = request.python_base if isinstance(found, FastApi) else request.node_base
-        for file, content in rendering.files(found, name=name, base=base).items():
-            texts[found.folder / file] = content
-        entries.append(_entry(name, found, root, base=base))
-    kept = {one.folder / one.config for one in projects if not isinstance(one, FastApi)}
-    _require_free([path for path in texts if path not in kept], force=request.force)
-    bases = (request.python_base, request.node_base)
-    texts[request.file] = (
-        new_text(_project_name(root), entries, bases=bases)
-        if text is None
-        else added_text(text, str(request.file), entries, variables=os.environ)
+    before = _before(request.file)
+    known = {} if before is None else _contexts(before.file, root)
+    projects = (
+        discovery.named(root, request.folders, known, again=request.force)
+        if request.folders
+        else discovery.below(root, known)
     )
-    parse(texts[request.file], str(request.file), variables=os.environ)
+    services = _named(projects, known)
+    texts = _project_texts(request, services, project=before.file.project if before else _fit(root.name, "project"))
+    _require_free(texts, services, force=request.force)
+    entries = [_entry(name, found, root, request) for name, found in services.items() if found.folder not in known]
+    if entries:
+        texts[request.file] = _services_text(request, before, entries, root)
     if not request.dry_run:
         _write(texts)
     return Written(services, texts)
 
 
-def _contexts(text: str, source: str, root: Path) -> dict[Path, str]:
-    """The contexts that have a service already, and its name."""
-    file = parse(text, source, variables=os.environ)
+def _before(path: Path) -> _Before | None:
+    """The services file, if it is there.
+
+    Raises:
+        UsageError: it cannot be read.
+        ServicesFileError: it has problems.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise UsageError(f"{path} is a link that leads nowhere", hint="remove it, and run init again") from None
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", hint="name a services file with -f") from None
+    text = decode(data, str(path))
+    mark = _MARK if data.startswith(_MARK.encode()) else ""
+    return _Before(mark, text, parse(text, str(path), variables=os.environ))
+
+
+def _contexts(file: ServicesFile, root: Path) -> dict[Path, str]:
+    """The folders that have a service already, and its name."""
     return {(root / (one.context or f"services/{name}")).resolve(): name for name, one in file.services.items()}
 
 
-def _projects(request: InitRequest, root: Path, known: Mapping[Path, str]) -> Iterator[Found]:
-    if request.folders:
-        for folder in request.folders:
-            yield _named_project(folder, root, known)
-        return
-    seen = set()
-    for place in PLACES:
-        for folder in sorted(root.glob(place)) if place else [root]:
-            resolved = folder.resolve()
-            fits = folder.is_dir() and not folder.name.startswith(".") and resolved.is_relative_to(root)
-            if not fits or resolved in known or resolved in seen or folder.name == "node_modules":
-                continue
-            if found := _project(resolved):
-                seen.add(resolved)
-                yield found
-                if not place:
-                    return  # a project that is the whole folder has no others in it
-
-
-def _named_project(folder: Path, root: Path, known: Mapping[Path, str]) -> Found:
-    resolved = folder.resolve()
-    if not resolved.is_dir():
-        raise UsageError(f"there is no folder {folder}", hint="name the folder of a FastAPI or Next.js project")
-    if not resolved.is_relative_to(root):
-        raise UsageError(f"{folder} is not below {root}", hint="name the services file above it with -f")
-    if resolved in known:
-        raise UsageError(f"{folder} has a service already: {known[resolved]}", hint="change its Dockerfile by hand")
-    found = _project(resolved)
-    if found is None:
-        raise UsageError(
-            f"{folder} is no FastAPI or Next.js project",
-            hint="init looks for fastapi in requirements.txt or pyproject.toml, and for next in package.json",
-        )
-    return found
-
-
-def _project(folder: Path) -> Found | None:
-    return nextjs_in(folder) or fastapi_in(folder)
-
-
-def _named(projects: Sequence[Found], *, taken: frozenset[str]) -> dict[str, Found]:
+def _named(projects: Sequence[Found], known: Mapping[Path, str]) -> dict[str, Found]:
     """A name for each, after its folder."""
     named: dict[str, Found] = {}
     for found in projects:
-        base = _NAME.sub("-", found.folder.name.lower()).strip("-") or "app"
-        name, number = base, 2
-        while name in named or name in taken:
+        base = _fit(found.folder.name, "app")
+        name, number = known.get(found.folder, base), 2
+        while name in named or (found.folder not in known and name in known.values()):
             name, number = f"{base}-{number}", number + 1
         named[name] = found
     return named
 
 
-def _project_name(root: Path) -> str:
-    return _NAME.sub("-", root.name.lower()).strip("-") or "project"
+def _fit(text: str, default: str) -> str:
+    """A project's or a service's name."""
+    return _NAME.sub("-", text.lower()).strip("-") or default
 
 
-def _entry(name: str, found: Found, root: Path, *, base: str) -> Entry:
+def _base(found: Found, request: InitRequest) -> str:
+    return request.python_base if isinstance(found, FastApi) else request.node_base
+
+
+def _project_texts(request: InitRequest, services: Mapping[str, Found], *, project: str) -> dict[Path, str]:
+    folders = [found.folder for found in services.values()]
+    texts: dict[Path, str] = {}
+    for name, found in services.items():
+        inner = [one.relative_to(found.folder).as_posix() for one in folders if found.folder in one.parents]
+        base = _base(found, request)
+        for file, text in rendering.files(found, cache=f"{project}-{name}", base=base, others=inner).items():
+            texts[found.folder / file] = text
+    return texts
+
+
+def _entry(name: str, found: Found, root: Path, request: InitRequest) -> Entry:
     """docs/adr/0001 decides the sizes."""
+    base = _base(found, request)
     largest, wanted = ("500MB", "450MB") if isinstance(found, FastApi) else ("300MB", "280MB")
     end = end_of_life(base, datetime.now(UTC).date())
     why = f"init wrote {base}, whose support ended on {end}; move to a later release" if end else ""
@@ -161,30 +158,60 @@ def _entry(name: str, found: Found, root: Path, *, base: str) -> Entry:
     return Entry(name=name, context=context, max_bytes=largest, target_bytes=wanted, rules_off=why)
 
 
-def _require_free(paths: Sequence[Path], *, force: bool) -> None:
+def _services_text(request: InitRequest, before: _Before | None, entries: Sequence[Entry], root: Path) -> str:
+    source = str(request.file)
+    if before is not None:
+        return before.mark + added_text(before.text, source, entries, variables=os.environ)
+    text = new_text(_fit(root.name, "project"), entries, bases=(request.python_base, request.node_base))
+    parse(text, source, variables=os.environ)
+    return text
+
+
+def _require_free(paths: Iterable[Path], services: Mapping[str, Found], *, force: bool) -> None:
     """Refuse to write over what somebody wrote, and through what leads elsewhere.
 
     Raises:
         UsageError: a file is there, or is a link.
     """
+    paths = list(paths)
     if links := [path for path in paths if path.is_symlink()]:
         raise UsageError(f"{links[0]} is a link", hint="remove it, or write the file it leads to by hand")
-    if not force and (there := [str(path) for path in paths if path.exists()]):
-        raise UsageError(
-            f"{' and '.join(there)} is there already", hint="--force writes over it; git keeps what it was"
-        )
+    changed = {one.folder / one.config for one in services.values() if isinstance(one, NextJs)}
+    if not force and (there := [str(path) for path in paths if path not in changed and path.exists()]):
+        hint = "--force writes over it; git keeps what it was"
+        raise UsageError(f"{' and '.join(there)} is there already", hint=hint)
 
 
 def _write(texts: Mapping[Path, str]) -> None:
-    """Write every file, the services file last; where one cannot be written, those before it are as they were."""
-    before = {path: path.read_bytes() if path.exists() else None for path in texts}
-    done: list[Path] = []
-    try:
+    """Write every file; where one cannot be written, or an interrupt comes, those before it are as they were.
+
+    Raises:
+        UsageError: one cannot be written.
+    """
+    with ExitStack() as undo:
         for path, text in texts.items():
-            write_atomically(path, text)
-            done.append(path)
-    except UsageError:
-        for path in done:
-            content = before[path]
-            path.unlink() if content is None else path.write_bytes(content)
-        raise
+            try:
+                undo.callback(_put_back, path, path.read_bytes() if path.exists() else None)
+                write_atomically(path.resolve(), text, mode=_mode(path))
+            except UnwritableRecord as error:
+                raise _unwritable(path, error.reason) from None
+            except OSError as error:
+                raise _unwritable(path, error.strerror or str(error)) from None
+        undo.pop_all()
+
+
+def _unwritable(path: Path, reason: str) -> UsageError:
+    return UsageError(
+        f"{path} cannot be written: {reason}", hint="nothing was written; see to that, and run init again"
+    )
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777 if path.exists() else 0o644
+
+
+def _put_back(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)

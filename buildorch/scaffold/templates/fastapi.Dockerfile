@@ -3,7 +3,7 @@
 FROM {{ base }} AS deps
 WORKDIR /app
 {% if found.manager != "pip" %}
-# {{ tool }} reads the lock; pip installs what it names, by hash.
+# It reads the lock, and pip installs what that names, by its hashes.
 RUN --mount=type=cache,id=pip,target=/root/.cache/pip \
     python -m venv /opt/tool && /opt/tool/bin/pip install {{ packages }}
 COPY pyproject.toml {{ found.lock }} ./
@@ -25,7 +25,7 @@ RUN useradd --uid 10001 --user-group --no-create-home --no-log-init --shell /usr
 ENV PATH="/opt/venv/bin:$PATH" \
     PYTHONDONTWRITEBYTECODE=1 \
 {% if found.source %}
-    PYTHONPATH=/app/{{ found.source }} \
+    PYTHONPATH="/app/{{ found.source }}" \
 {% endif %}
     PYTHONUNBUFFERED=1
 WORKDIR /app

@@ -2,20 +2,26 @@
 
 FROM {{ base }} AS deps
 WORKDIR /app
-{% if found.manager == "npm" %}
 ENV NPM_CONFIG_UPDATE_NOTIFIER=false
-COPY package.json package-lock.json ./
+{% if found.manager == "pnpm" %}
+RUN --mount=type=cache,id=npm,target=/root/.npm \
+    npm install --global --no-audit --no-fund pnpm@{{ found.manager_version }}
+{% endif %}
+{% if found.needs_sources %}
+# All of it: an install takes scripts, patches or packages of the project's own.
+COPY . .
+{% else %}
+COPY {{ read }} ./
+{% endif %}
+{% if found.manager == "npm" %}
 RUN --mount=type=cache,id=npm,target=/root/.npm npm ci --no-audit --no-fund
 {% elif found.manager == "pnpm" %}
-RUN --mount=type=cache,id=npm,target=/root/.npm npm install --global --no-audit --no-fund pnpm@{{ found.manager_version }}
-COPY package.json pnpm-lock.yaml ./
 RUN --mount=type=cache,id=pnpm,target=/root/.local/share/pnpm/store \
     pnpm install --frozen-lockfile --config.package-import-method=copy
 {% else %}
-COPY package.json yarn.lock ./
 RUN --mount=type=cache,id=npm,target=/root/.npm \
     --mount=type=cache,id=yarn,target=/usr/local/share/.cache/yarn \
-    npx --yes yarn@1 install --frozen-lockfile --non-interactive
+    npx --yes yarn@{{ found.manager_version }} install --frozen-lockfile --non-interactive
 {% endif %}
 
 FROM {{ base }} AS builder
@@ -23,8 +29,9 @@ WORKDIR /app
 ENV NEXT_TELEMETRY_DISABLED=1 \
     NPM_CONFIG_UPDATE_NOTIFIER=false
 COPY . .
-COPY --from=deps /app/node_modules ./node_modules
-RUN --mount=type=cache,id={{ name }}-next,target=/app/.next/cache \
+# Mounted, not copied: a copy would be one more layer of several 100 MB. What the build writes there is not kept.
+RUN --mount=type=bind,from=deps,source=/app/node_modules,target=/app/node_modules,rw \
+    --mount=type=cache,id={{ cache }}-next,target=/app/.next/cache \
     npm run build
 
 FROM {{ base }} AS runtime
