@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from buildorch.scaffold.found import FastApi, Found, NextJs
@@ -14,16 +15,18 @@ from buildorch.scaffold.found import FastApi, Found, NextJs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from jinja2 import Environment
+
 PYTHON_BASE, NODE_BASE = "python:3.13-slim", "node:20-alpine"
 """docs/adr/0001."""
 _EXPORTS = {
     "uv": (
         "'uv>=0.5,<1'",
-        "UV_PYTHON_DOWNLOADS=never /opt/tool/bin/uv export --quiet --frozen --no-dev --no-emit-project >/requirements.txt",
+        "UV_PYTHON_DOWNLOADS=never /opt/tool/bin/uv export --quiet --frozen --no-dev --no-emit-project",
     ),
     "poetry": (
         "'poetry>=2,<3' 'poetry-plugin-export>=1.9,<2'",
-        "/opt/tool/bin/poetry export --quiet --only=main --output=/requirements.txt",
+        "/opt/tool/bin/poetry export --quiet --only=main",
     ),
 }
 """Who reads a lock -> its packages, and how it says what pip is to install."""
@@ -85,6 +88,11 @@ def _node_probe(path: str) -> str:
 
 
 def _rendered(template: str, **values: Any) -> str:  # noqa: ANN401 - what the template names
+    return _templates().get_template(template).render(**values)
+
+
+@cache
+def _templates() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - for init and reports alone
 
     environment = Environment(
@@ -96,7 +104,7 @@ def _rendered(template: str, **values: Any) -> str:  # noqa: ANN401 - what the t
         autoescape=False,  # noqa: S701 - Dockerfiles are no HTML: what a project says is quoted by the filters
     )
     environment.filters.update(label=_label, word=_word)
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def _label(text: str) -> str:

@@ -7,7 +7,7 @@ WORKDIR /app
 RUN --mount=type=cache,id=pip,target=/root/.cache/pip \
     python -m venv /opt/tool && /opt/tool/bin/pip install {{ packages }}
 COPY pyproject.toml {{ found.lock }} ./
-RUN {{ export }}
+RUN {{ export }} -o /requirements.txt
 {% else %}
 COPY {{ found.lock }} ./
 {% endif %}
