@@ -23,8 +23,11 @@ CONFIGS = ("next.config.js", "next.config.mjs", "next.config.ts")
 STANDALONE = "output: 'standalone'"
 NEW_CONFIG = f"/** @type {{import('next').NextConfig}} */\nexport default {{ {STANDALONE} }}\n"
 _IS_STANDALONE = re.compile(r"""\boutput['"]?\s*:\s*['"`]standalone['"`]""")
-_UNTOUCHED = re.compile(r"(?P<head>\b(?:nextConfig|config)\b[^={]*=\s*\{)(?:\s*/\*\s*config options here\s*\*/)?\s*\}")
-"""An object without a setting, as create-next-app writes it: Next.js 15 and later put a remark into it."""
+_OUTPUT = re.compile(r"\boutput['\"]?\s*:")
+_PLACE = "/* config options here */"
+"""Where create-next-app 15 and later puts a setting that somebody asked for."""
+_UNTOUCHED = re.compile(r"(?P<head>\bnextConfig\b[^={]*=\s*\{)(?P<settings>(?:\s*reactStrictMode: true,)?)\s*\}")
+"""The object that create-next-app 14 writes, for its App Router and for its Pages Router."""
 _COMMENTS = re.compile(r"/\*.*?\*/|(?<![:'\"`])//[^\n]*", re.DOTALL)
 _HEALTH = re.compile(r"(?:\([^/]*\)/)*(?P<path>(?:api/)?(?:\([^/]*\)/)*(?:health|healthz|livez|ping))/route\.[jt]sx?\Z")
 
@@ -75,17 +78,27 @@ def _config(folder: Path) -> tuple[str, str, bool]:
         return "next.config.mjs", NEW_CONFIG, False
     text = read_text(folder, name) or ""
     said = _COMMENTS.sub("", text)
+    has_base_path = bool(re.search(r"\bbasePath\b", said))
     if re.search(r"\bdistDir\b", said):
         raise Unfit(folder, f"{name} has a distDir", hint="take it out: the image is made of .next/standalone")
     if _IS_STANDALONE.search(said):
-        return name, "", bool(re.search(r"\bbasePath\b", said))
-    if len(_UNTOUCHED.findall(text)) == 1:
-        return name, _UNTOUCHED.sub(rf"\g<head>\n  {STANDALONE},\n}}", text), False
+        return name, "", has_base_path
+    if not _OUTPUT.search(said) and (made := _with_output(text)):
+        return name, made, has_base_path
     raise Unfit(
         folder,
         f"{name} does not give standalone output, which the image is made of",
         hint=f"set {STANDALONE} in the configuration, and run init again",
     )
+
+
+def _with_output(text: str) -> str:
+    """The text of a new project's configuration with standalone output; empty where it is another's."""
+    if text.count(_PLACE) == 1:
+        return text.replace(_PLACE, f"{_PLACE}\n  {STANDALONE},")
+    if len(_UNTOUCHED.findall(text)) == 1:
+        return _UNTOUCHED.sub(rf"\g<head>\n  {STANDALONE},\g<settings>\n}}", text)
+    return ""
 
 
 def _health(folder: Path) -> Iterator[str]:

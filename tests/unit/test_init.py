@@ -31,6 +31,8 @@ NEXT_CONFIG = (
     "export default nextConfig;\n"
 )
 """As create-next-app 15 and 16 write it."""
+ASKED = NEXT_CONFIG.replace("*/\n", "*/\n  reactCompiler: true,\n")
+"""The same where somebody asked for the React Compiler."""
 OLD_CONFIG = "/** @type {import('next').NextConfig} */\nconst nextConfig = {};\n\nexport default nextConfig;\n"
 """As create-next-app 14 writes it."""
 OFF = {"end_of_life": "docs/adr/0001 decides node:20"}
@@ -505,7 +507,7 @@ def test_packages_are_installed_by_who_wrote_the_lock(tmp_path: Path, files: dic
         ({"next.config.js": "module.exports = { distDir: 'out', output: 'standalone' }"}, "next.config.js has a distDir"),
         ({"next.config.mjs": "export default { reactStrictMode: true }"}, "does not give standalone output"),
         ({"next.config.mjs": "export default { /* output: 'standalone' */ a: 1 }"}, "does not give standalone output"),
-        ({"next.config.mjs": "export default { output: 'export' }"}, "does not give standalone output"),
+        ({"next.config.mjs": NEXT_CONFIG.replace("*/", "*/ output: 'export',")}, "does not give standalone output"),
     ],
 )  # fmt: skip
 def test_what_a_nextjs_image_lacks_is_told(tmp_path: Path, files: dict[str, str], said: str):
@@ -542,8 +544,14 @@ def test_a_package_json_that_is_no_text_is_told(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
-        ("next.config.ts", NEXT_CONFIG, NEXT_CONFIG.replace("  /* config options here */\n", "  output: 'standalone',\n")),
+        ("next.config.ts", NEXT_CONFIG, NEXT_CONFIG.replace("*/", "*/\n  output: 'standalone',")),
         ("next.config.mjs", OLD_CONFIG, OLD_CONFIG.replace("{}", "{\n  output: 'standalone',\n}")),
+        ("next.config.ts", ASKED, ASKED.replace("*/", "*/\n  output: 'standalone',")),
+        (
+            "next.config.mjs",
+            OLD_CONFIG.replace("{}", "{\n  reactStrictMode: true,\n}"),
+            OLD_CONFIG.replace("{}", "{\n  output: 'standalone',\n  reactStrictMode: true,\n}"),
+        ),
         ("next.config.js", "module.exports = { output: 'standalone' }", ""),
         ("next.config.mjs", 'export default { "output": "standalone", a: 1 }', ""),
     ],
