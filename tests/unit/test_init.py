@@ -11,7 +11,7 @@ from subjects import judged
 
 from buildorch.cli import main
 from buildorch.errors import UsageError
-from buildorch.scaffold import rendering
+from buildorch.scaffold import applications, reading, rendering
 from buildorch.scaffold.applications import application_in
 from buildorch.scaffold.discovery import project_in
 from buildorch.scaffold.fastapi import fastapi_in
@@ -289,7 +289,12 @@ def test_entries_are_added_and_every_byte_that_was_there_stays(shop: Path, text:
 
 @pytest.mark.parametrize(
     "services",
-    ["services: {old: {context: old}}", "services: &all\n  old: {context: old}", '"services":\n  old: {context: old}'],
+    [
+        "services: {old: {context: old}}",
+        "services: &all\n  old: {context: old}",
+        '"services":\n  old: {context: old}',
+        "services:\n  {old: {context: old}}",
+    ],
 )
 def test_a_services_file_that_nothing_can_be_added_to_is_left_alone_and_the_lines_are_told(
     shop: Path, services: str, capsys: pytest.CaptureFixture[str]
@@ -372,7 +377,7 @@ def test_a_folder_that_does_not_depend_on_fastapi_is_none_of_its_projects(tmp_pa
         ({"requirements.txt": HASHED, "main.py": "app = FastAPI("}, "no module has an application"),
         ({"requirements.txt": HASHED, "main.py": "def create_app(settings): return FastAPI()"}, "no module has"),
         ({"requirements.txt": HASHED, "tests/test_a.py": APP, ".venv/main.py": APP, "a.b.py": APP}, "no module has"),
-        ({"requirements.txt": HASHED, "main.py": "x = " + "(" * 300 + "FastAPI"}, "no module has an application"),
+        ({"requirements.txt": HASHED, "main.py": "x = " + "-" * 100_000 + "FastAPI"}, "no module has an application"),
     ],
 )  # fmt: skip
 def test_what_a_fastapi_image_lacks_is_told(tmp_path: Path, files: dict[str, str], said: str):
@@ -465,6 +470,12 @@ def test_what_a_project_says_of_itself_cannot_leave_its_label(tmp_path: Path):
     assert line.strip() == 'org.opencontainers.image.description="a\\" b \\$HOME \\\\ RUN c"'
 
 
+def test_no_more_modules_are_looked_into_than_a_project_may_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(applications, "MOST_FILES", 1)
+
+    assert application_in(fill(tmp_path, {"a.py": APP, "main.py": APP})).module == "a"
+
+
 # Next.js
 
 
@@ -534,8 +545,10 @@ def test_a_file_that_leads_out_of_the_project_is_not_read(tmp_path: Path):
         nextjs_in(root)
 
 
-def test_a_package_json_that_is_no_text_is_told(tmp_path: Path):
-    (tmp_path / "package.json").write_bytes("{}".encode("utf-16"))
+@pytest.mark.parametrize("data", ["{}".encode("utf-16"), b" " * 200], ids=["UTF-16", "too large"])
+def test_a_package_json_that_is_no_text_is_told(tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(reading, "MOST_BYTES", 100)
+    (tmp_path / "package.json").write_bytes(data)
 
     with pytest.raises(UsageError, match=r"package\.json is no UTF-8 text"):
         nextjs_in(tmp_path)
