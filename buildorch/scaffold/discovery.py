@@ -83,9 +83,11 @@ def project_in(folder: Path) -> Found | None:
     """The project of a folder, if there is one.
 
     Raises:
-        Unfit: something is not as it should be, or it is both.
+        Unfit: something is not as it should be, its path among that, or it is both.
     """
     next_js, fast_api = nextjs_in(folder), fastapi_in(folder)
+    if (next_js or fast_api) and not str(folder).isprintable():
+        raise Unfit(folder, "its path has characters that no services file can have", hint="rename it")
     if next_js and fast_api:
         hint = "move one into a folder of its own: an image has one of them"
         raise Unfit(folder, "it is a Next.js and a FastAPI project at once", hint=hint)

@@ -118,6 +118,6 @@ def _place(lines: Sequence[str]) -> tuple[int, str] | None:
 
 
 def _scalar(text: str) -> str:
-    """A plain scalar where YAML reads it as that text, else a quoted one."""
+    """A plain scalar where YAML reads it as that text, else a quoted one, in which no variable is filled in."""
     plain = _PLAIN.match(text) and not re.match(r"[\d.]|(?:true|false|null|yes|no|on|off)\Z", text, re.IGNORECASE)
-    return text if plain or text == "." else json.dumps(text, ensure_ascii=False)
+    return text if plain or text == "." else json.dumps(text, ensure_ascii=False).replace("$", "$$")

@@ -72,6 +72,8 @@ def init(request: InitRequest) -> Written:
     for base in (request.python_base, request.node_base):
         ImageReference.parse(base)
     root = request.file.resolve().parent
+    if not root.is_dir():
+        raise UsageError(f"there is no folder {root}", hint="name a services file in the project's folder with -f")
     before = _before(request.file)
     known = {} if before is None else _contexts(before.file, root)
     projects = (

@@ -36,7 +36,7 @@ requires-python = ">=3.12"
 dependencies = ["fastapi", "uvicorn"]
 """
 ASK_INDEX = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
-"""Poetry resolves by an interface of PyPI's own, which not every mirror has; an index by name has the standard one."""
+"""Poetry resolves by an interface of PyPI's own, which not every mirror has; an index by name has the standard one. And requests has authorities of its own."""
 CONFIG = {
     "next.config.mjs": (
         "/** @type {import('next').NextConfig} */\nconst nextConfig = {};\n\nexport default nextConfig;\n"
@@ -136,7 +136,7 @@ FRESH: Mapping[str, Fresh] = {
         ("poetry.lock", "pyproject.toml"),
         "'poetry>=2,<3'",
         'printf \'\\n[[tool.poetry.source]]\\nname = "simple"\\nurl = "%s"\\npriority = "primary"\\n\' '
-        f"\"$(python -c '{ASK_INDEX}')\" >> pyproject.toml && poetry lock",
+        f"\"$(python -c '{ASK_INDEX}')\" >> pyproject.toml && REQUESTS_CA_BUNDLE=$SSL_CERT_FILE poetry lock",
         **{"pyproject.toml": PYPROJECT.format(name="poetry-api")},
     ),
     "next14": _nextjs("^14", react="^18", lock="package-lock.json", command=NPM, config="next.config.mjs"),

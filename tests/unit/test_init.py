@@ -196,7 +196,8 @@ def test_everything_that_is_wrong_is_told_at_once(shop: Path, capsys: pytest.Cap
         (["nowhere"], "there is no folder nowhere"),
         ([".."], ".. is not below"),
         (["apps"], "apps is no FastAPI or Next.js project"),
-        (["-f", "none/services.yaml", "apps/web"], "is not below"),
+        (["-f", "none/services.yaml"], "there is no folder"),
+        (["-f", "services/services.yaml", "apps/web"], "is not below"),
         (["--node-base", "a\nRUN b"], "is not an image reference"),
         (["-f", "apps"], "apps cannot be read: Is a directory"),
     ],
@@ -237,6 +238,19 @@ def test_two_folders_of_one_name_are_two_services(shop: Path):
     assert main(["init"]) == 0
 
     assert {*parse((shop / "services.yaml").read_text(), "s").services} == {"api", "web", "web-2"}
+
+
+def test_a_folders_name_stands_in_the_services_file_as_it_is(shop: Path):
+    fill(shop / "apps" / '1.0 "$x" #', WEB)
+
+    assert main(["init"]) == 0
+
+    assert parse((shop / "services.yaml").read_text(), "s").services["1-0-x"].context == 'apps/1.0 "$x" #'
+
+
+def test_a_path_that_is_no_text_is_told(tmp_path: Path):
+    with pytest.raises(UsageError, match="its path has characters that no services file can have"):
+        project_in(fill(tmp_path / "a\x1bb", WEB))
 
 
 def test_a_folder_that_is_both_kinds_is_refused(tmp_path: Path):
