@@ -94,10 +94,11 @@ def _config(folder: Path) -> tuple[str, str, bool]:
 
 def _with_output(text: str) -> str:
     """The text of a new project's configuration with standalone output; empty where it is another's."""
+    end = "\r\n" if "\r\n" in text else "\n"
     if text.count(_PLACE) == 1:
-        return text.replace(_PLACE, f"{_PLACE}\n  {STANDALONE},")
+        return text.replace(_PLACE, f"{_PLACE}{end}  {STANDALONE},")
     if len(_UNTOUCHED.findall(text)) == 1:
-        return _UNTOUCHED.sub(rf"\g<head>\n  {STANDALONE},\g<settings>\n}}", text)
+        return _UNTOUCHED.sub(rf"\g<head>{end}  {STANDALONE},\g<settings>{end}}}", text)
     return ""
 
 

@@ -30,7 +30,7 @@ def text_in(path: Path, folder: Path) -> str | None:
     try:
         if not path.resolve().is_relative_to(folder) or not path.is_file() or path.stat().st_size > MOST_BYTES:
             return None
-        return path.read_text(encoding="utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")  # its line ends as they are
     except (OSError, UnicodeDecodeError, RuntimeError):  # RuntimeError: links that lead in a circle
         return None
 

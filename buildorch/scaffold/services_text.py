@@ -47,7 +47,7 @@ class Entry:
 
     def lines(self, indent: str) -> Iterable[str]:
         """Its lines, below `services:`."""
-        yield f"{indent}{self.name}:\n"
+        yield f"{indent}{_scalar(self.name)}:\n"
         yield f"{indent}{indent}context: {_scalar(self.context)}\n"
         yield f"{indent}{indent}size: {{max: {self.max_bytes}, target: {self.target_bytes}}}\n"
         if self.rules_off:

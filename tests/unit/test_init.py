@@ -242,10 +242,12 @@ def test_two_folders_of_one_name_are_two_services(shop: Path):
 
 def test_a_folders_name_stands_in_the_services_file_as_it_is(shop: Path):
     fill(shop / "apps" / '1.0 "$x" #', WEB)
+    fill(shop / "apps" / "null", WEB)
 
     assert main(["init"]) == 0
 
-    assert parse((shop / "services.yaml").read_text(), "s").services["1-0-x"].context == 'apps/1.0 "$x" #'
+    services = parse((shop / "services.yaml").read_text(), "s").services
+    assert (services["1-0-x"].context, services["null"].context) == ('apps/1.0 "$x" #', "apps/null")
 
 
 def test_a_path_that_is_no_text_is_told(tmp_path: Path):
@@ -579,6 +581,7 @@ def test_a_package_json_that_is_no_text_is_told(tmp_path: Path, data: bytes, mon
             OLD_CONFIG.replace("{}", "{\n  reactStrictMode: true,\n}"),
             OLD_CONFIG.replace("{}", "{\n  output: 'standalone',\n  reactStrictMode: true,\n}"),
         ),
+        ("next.config.mjs", OLD_CONFIG.replace("\n", "\r\n"), OLD_CONFIG.replace("{}", "{\n  output: 'standalone',\n}").replace("\n", "\r\n")),
         ("next.config.js", "module.exports = { output: 'standalone' }", ""),
         ("next.config.mjs", 'export default { "output": "standalone", a: 1 }', ""),
     ],
