@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
-    "images": ("buildorch.cli.handing_over", "images"),
-    "report": ("buildorch.cli.reporting", "report"),
     "compare": ("buildorch.cli.comparing", "compare"),
+    "images": ("buildorch.cli.handing_over", "images"),
+    "init": ("buildorch.cli.starting", "init"),
+    "report": ("buildorch.cli.reporting", "report"),
     "resolve": ("buildorch.cli.handing_over", "resolve"),
 }
 """Each command that is not in `commands.py`: its module and its name there. A build pays for none of them."""
