@@ -49,6 +49,8 @@ PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that say nothing of what was asked for, only of the moment."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 CHUNK = 256 * 1024
+MAX_TOKEN = 1024 * 1024
+"""Bytes of a token server's answer that are read: of a longer one, what is read is no JSON."""
 HUB = "registry-1.docker.io"
 ACCEPT = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
 """The kinds of manifests and indexes, for a registry that would make up another."""
@@ -300,7 +302,7 @@ class Repository:
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
         response = _request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers, opened, timeout_s=self.timeout_s)
         try:
-            body = response.read()
+            body = response.read(MAX_TOKEN)
         except (OSError, http.client.HTTPException) as error:
             raise RegistryError(f"{self.host} broke off on its token: {error}", transient=True) from None
         if response.status != 200:

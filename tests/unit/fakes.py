@@ -202,7 +202,7 @@ class _EngineHandler(BaseHTTPRequestHandler):
             return
         self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
         self.wfile.flush()
-        (self.engine.content or _content_store(self.engine))(self.connection)
+        (self.engine.content or content_store(self.engine))(self.connection)
         self.close_connection = True
 
     def do_DELETE(self) -> None:
@@ -251,7 +251,7 @@ def _serving(server: socketserver.BaseServer) -> Iterator[None]:
         thread.join()
 
 
-def _content_store(engine: FakeEngine) -> Callable[[socket.socket], None]:
+def content_store(engine: FakeEngine) -> Callable[[socket.socket], None]:
     """containerd's Content.Read over gRPC: the blob in messages of at most 100 kB, then the trailers."""
 
     def serve(connection: socket.socket) -> None:

@@ -6,10 +6,12 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,7 +23,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import ObjectReceiveStream
-from fakes import FakeEngine, Image, install_buildx, make_image, running_engine
+from fakes import FakeEngine, Image, content_store, install_buildx, make_image, running_engine
 from jsonschema import Draft202012Validator
 
 import buildorch
@@ -480,6 +482,37 @@ async def test_a_skipped_image_is_judged_by_todays_rules(sandbox: Sandbox):
     report = report_of(await events_of(sandbox.request()))
 
     assert (report.exit_code, statuses(report)) == (3, {"app": "skipped"})
+
+
+@pytest.mark.anyio
+async def test_a_stop_while_skipped_images_are_judged_again_leaves_the_rest_as_they_were(sandbox: Sandbox):
+    sandbox.services("  {app: , web: }\n", app="", web="")
+    keep(sandbox, "app", "web")
+    await events_of(sandbox.request())
+    stop, is_read, is_stopped = Stop(), threading.Event(), threading.Event()
+    serve = content_store(sandbox.engine)
+
+    def holds(connection: socket.socket) -> None:
+        is_read.set()
+        is_stopped.wait(30)
+        serve(connection)
+
+    async def interrupt() -> None:
+        await anyio.to_thread.run_sync(is_read.wait)
+        stop.request(exit_code=130)
+        is_stopped.set()
+
+    sandbox.engine.content = holds
+    rules = "{policy: {contents: error}}"
+    sandbox.services(f"  {{app: {rules}, web: {rules}}}\n")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(interrupt)
+        events = await events_of(sandbox.request(), stop=stop)
+
+    document = sandbox.written()
+    assert (report_of(events).exit_code, document["exit_code"]) == (130, 130)
+    assert [record["status"] for record in document["services"].values()] == ["skipped", "cancelled"]
 
 
 @pytest.mark.anyio
