@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
+    "builders": ("buildorch.cli.builders", "builders"),
+    "cache": ("buildorch.cli.caching", "cache"),
+    "completion": ("buildorch.cli.completion", "completion"),
+    "doctor": ("buildorch.cli.doctoring", "doctor"),
     "report": ("buildorch.cli.reporting", "report"),
 }
 """Each command that is not in `commands.py`: its module and its name there. A build pays for none of them."""
