@@ -37,6 +37,10 @@ plan: $(VENV)/.runtime ## Show what build-all would build
 show: $(VENV)/.runtime ## Show the last record of every service
 	@$(BIN)/python -m buildorch show $(ARGS)
 
+.PHONY: doctor
+doctor: $(VENV)/.runtime ## Say whether this machine is fit to build, and what to do
+	@$(BIN)/python -m buildorch doctor $(ARGS)
+
 .PHONY: test
 test: $(VENV)/.dev ## Run every test, with a real engine
 	@scripts/chromium >/dev/null
@@ -68,6 +72,10 @@ check: lint docs test ## Everything CI runs: style, types, import rules, docs, t
 .PHONY: schemas
 schemas: $(VENV)/.dev ## Write the published schemas again
 	$(BIN)/python scripts/write-schemas
+
+.PHONY: man
+man: $(VENV)/.dev ## Write the man page again
+	$(BIN)/python scripts/write-man
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure speed and memory against docker buildx bake

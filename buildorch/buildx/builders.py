@@ -35,6 +35,7 @@ _LINE = re.compile(r"(?P<key>[A-Z][A-Za-z ]*):[ \t]+(?P<value>.*)\Z")
 _SIZE = re.compile(r"([\d.]+(?:e\+\d+)?)\s*([kMGTPE]?)B\Z")
 _POWERS = {"": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 _AGO = re.compile(r"(?:about )?(\d+|an?|less than a) (second|minute|hour|day|week|month|year)s?", re.IGNORECASE)
+_BEHIND_DESCRIPTION = frozenset({"Usage count", "Last used", "Type"})
 _SECONDS = {
     "second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2592000, "year": 31536000
 }  # fmt: skip
@@ -194,21 +195,20 @@ def _error(said: dict[str, Any]) -> str:
 
 
 def _cached(text: str, now: datetime) -> Iterator[Cached]:
-    """The records of `du --verbose`: a line a field, an empty line behind each; a description may have lines itself."""
-    record: dict[str, str] = {}
+    """The records of `du --verbose`: a line a field, an empty line behind each; sums come last, and have no ID."""
+    said: dict[str, str] = {}
     key = ""
-    for line in text.splitlines():
-        field = _LINE.match(line)
-        if field and not (key == "Description" and field["key"] not in {"Usage count", "Last used", "Type"}):
-            key = field["key"]
-            if key == "ID" and record:
-                yield _record(record, now)
-                record = {}
-            record[key] = field["value"].strip()
-        elif key == "Description":
-            record[key] += f"\n{line}"
-    if "ID" in record:
-        yield _record(record, now)
+    for line in [*text.splitlines(), ""]:
+        found = _LINE.match(line)
+        if key == "Description" and not (found and found["key"] in _BEHIND_DESCRIPTION):
+            said[key] += f"\n{line}"  # it may have lines of its own, also empty ones
+        elif found:
+            key = found["key"]
+            said[key] = found["value"].strip()
+        elif not line:
+            if "ID" in said:
+                yield _record(said, now)
+            said, key = {}, ""
 
 
 def _record(said: dict[str, str], now: datetime) -> Cached:
