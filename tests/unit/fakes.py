@@ -519,6 +519,9 @@ class _RegistryHandler(BaseHTTPRequestHandler):
 
     def _give(self, path: str) -> None:
         registry, name = self.registry, path.rpartition("/")[2]
+        if path == "/v2/":
+            self._answer(200, b"{}")
+            return
         if path.startswith("/v2/team/app/blobs/") and registry.redirect:
             self._answer(307, b"", Location=registry.elsewhere + name)
             return
