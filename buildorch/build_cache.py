@@ -9,14 +9,16 @@ description of a cache mount).
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import field
 from datetime import UTC, datetime, timedelta
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 Rank = TypeVar("Rank", datetime, int)
 LAYERS, MOUNTS, CONTEXTS, GIT, OWN = "layers", "cache mounts", "local contexts", "git", "buildkit's own"
@@ -50,6 +52,8 @@ class Cached:
     last_used: datetime | None = None
     """None for one that was made and never used again."""
     uses: int = 0
+    parents: tuple[str, ...] = ()
+    """The records it stands on: none of them can go before it does."""
     description: str = ""
 
     @property
@@ -127,7 +131,7 @@ def _amounts(named: Iterable[tuple[str, Cached]], services: Mapping[str, Sequenc
 def would_go(
     records: Sequence[Cached], *, now: datetime, keep_bytes: int | None = None, older_than_s: float | None = None
 ) -> tuple[Cached, ...]:
-    """The records that BuildKit would take away, in its order; it looks again when it does.
+    """The records that BuildKit would take away, nearly in its order; it looks again when it does.
 
     Args:
         records: all of a builder's.
@@ -136,31 +140,49 @@ def would_go(
         older_than_s: take only what was not used for so many seconds.
     """
     before = now - timedelta(seconds=older_than_s or 0)
-    candidates = [
-        record
+    wanted = {
+        record.id: record
         for record in records
         if not record.in_use
         and not record.shared
         and record.kind != OWN
         and (record.last_used is None or older_than_s is None or record.last_used < before)
-    ]
-    if keep_bytes is None:
-        return tuple(sorted(candidates, key=lambda one: one.last_used or _NEVER))
+    }
     left = sum(record.size for record in records if not record.shared)
     going: list[Cached] = []
-    for record in _least_wanted_first(candidates):
-        if left <= keep_bytes:
+    for record in _least_wanted_first(wanted, records):
+        if keep_bytes is not None and left <= keep_bytes:
             break
         going.append(record)
         left -= record.size
     return tuple(going)
 
 
-def _least_wanted_first(records: Sequence[Cached]) -> list[Cached]:
-    """By how long ago and how seldom each was used; both count alike, by rank."""
-    ages, uses = _ranks([one.last_used or _NEVER for one in records]), _ranks([one.uses for one in records])
-    return sorted(records, key=lambda one: ages[one.last_used or _NEVER] / len(ages) + uses[one.uses] / len(uses))
+def _least_wanted_first(wanted: Mapping[str, Cached], records: Sequence[Cached]) -> Iterator[Cached]:
+    """By how long ago and how seldom each was used; what others stand on only once those are gone.
+
+    Age and use count alike, by rank. BuildKit ranks anew behind each that went.
+    """
+    order = _order(wanted.values())
+    standing = Counter(parent for record in records for parent in record.parents)
+    ready = [(order[name], name) for name in wanted if not standing[name]]
+    heapify(ready)
+    while ready:
+        record = wanted[heappop(ready)[1]]
+        yield record
+        for parent in record.parents:
+            standing[parent] -= 1
+            if not standing[parent] and parent in wanted:
+                heappush(ready, (order[parent], parent))
 
 
-def _ranks(values: Sequence[Rank]) -> dict[Rank, int]:
+def _order(records: Collection[Cached]) -> dict[str, float]:
+    ages = _ranks(record.last_used or _NEVER for record in records)
+    uses = _ranks(record.uses for record in records)
+    return {
+        record.id: ages[record.last_used or _NEVER] / len(ages) + uses[record.uses] / len(uses) for record in records
+    }
+
+
+def _ranks(values: Iterable[Rank]) -> dict[Rank, int]:
     return {value: at for at, value in enumerate(sorted(set(values)), 1)}

@@ -31,7 +31,7 @@ LONG_S = 600.0
 """For a prune, and the list of a large cache."""
 RESERVED_SPACE_SINCE = (0, 20)
 """A version that surely has --reserved-space (docker/buildx#2724); --keep-storage is its name before, for the same."""
-_LINE = re.compile(r"(?P<key>[A-Z][A-Za-z ]*):[ \t]+(?P<value>.*)\Z")
+_LINE = re.compile(r"(?P<key>[A-Z][A-Za-z ]*):(?:[ \t]+(?P<value>.*))?\Z")
 _SIZE = re.compile(r"([\d.]+(?:e\+\d+)?)\s*([kMGTPE]?)B\Z")
 _POWERS = {"": 0, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 _AGO = re.compile(r"(?:about )?(\d+|an?|less than a) (second|minute|hour|day|week|month|year)s?", re.IGNORECASE)
@@ -204,7 +204,9 @@ def _cached(text: str, now: datetime) -> Iterator[Cached]:
             said[key] += f"\n{line}"  # it may have lines of its own, also empty ones
         elif found:
             key = found["key"]
-            said[key] = found["value"].strip()
+            said[key] = (found["value"] or "").strip()
+        elif line and key == "Parents":
+            said[key] += f"{line.removeprefix(' - ')},"
         elif not line:
             if "ID" in said:
                 yield _record(said, now)
@@ -220,6 +222,7 @@ def _record(said: dict[str, str], now: datetime) -> Cached:
         in_use=said.get("Reclaimable") == "false",
         shared=said.get("Shared") == "true",
         last_used=_ago(said.get("Last used", ""), now),
+        parents=tuple(filter(None, said.get("Parents", said.get("Parent", "")).split(","))),  # Parent before 0.28
         uses=int(uses) if uses.isdecimal() else 0,
         description=said.get("Description", "").strip(),
     )

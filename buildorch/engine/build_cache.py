@@ -41,6 +41,8 @@ def read_build_cache(engine: Engine, *, timeout_s: float) -> tuple[Cached, ...]:
 
 def _cached(said: dict[str, Any]) -> Cached:
     size, uses = said.get("Size"), said.get("UsageCount")
+    # The engine's own name for it begins with a blank (moby/moby `api/types/build/cache.go`).
+    parents = said.get(" Parents") or said.get("Parents")
     return Cached(
         id=str(said.get("ID") or ""),
         type=str(said.get("Type") or ""),
@@ -49,6 +51,7 @@ def _cached(said: dict[str, Any]) -> Cached:
         shared=said.get("Shared") is True,
         last_used=_time(said.get("LastUsedAt")),
         uses=uses if isinstance(uses, int) else 0,
+        parents=tuple(map(str, parents)) if isinstance(parents, list) else (),
         description=str(said.get("Description") or ""),
     )
 

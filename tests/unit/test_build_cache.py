@@ -75,7 +75,7 @@ def test_amounts_are_by_kind_and_only_what_can_go_is_reclaimable():
 def test_by_age_only_what_was_not_used_for_so_long_goes_and_never_what_is_in_use_or_an_images():
     going = would_go(RECORDS, now=NOW, older_than_s=7 * 86400)
 
-    assert [one.id for one in going] == ["old", "npm"]
+    assert {one.id for one in going} == {"old", "npm"}
 
 
 def test_by_size_the_oldest_and_least_used_go_until_the_rest_is_small_enough():
@@ -92,6 +92,17 @@ def test_with_both_limits_what_is_younger_stays_however_much_there_is():
     going = would_go(RECORDS, now=NOW, keep_bytes=0, older_than_s=10 * 86400)
 
     assert [one.id for one in going] == ["old"]
+
+
+def test_what_others_stand_on_goes_behind_them_and_stays_where_they_stay():
+    base, middle = record("base", 5, days=40), record("middle", 5, days=30, parents=("base",))
+    leaf, young = record("leaf", 5, days=20, parents=("middle",)), record("young", 5, days=1, parents=("base",))
+
+    def going(*records: Cached) -> list[str]:
+        return [one.id for one in would_go(records, now=NOW, older_than_s=7 * 86400)]
+
+    assert going(base, middle, leaf) == ["leaf", "middle", "base"]
+    assert going(base, middle, leaf, young) == ["leaf", "middle"]
 
 
 def test_what_was_made_and_never_used_counts_as_oldest():
@@ -117,7 +128,7 @@ def test_the_engine_is_read_to_the_byte(engine: FakeEngine):
     engine.cache = cache_json(
         [
             {"ID": "a", "Type": "regular", "Size": 123456789, "UsageCount": 2, "Shared": True, "InUse": False,
-             "LastUsedAt": "2026-11-28T06:10:51.248600284Z", "Description": "[1/2] COPY"},
+             "LastUsedAt": "2026-11-28T06:10:51.248600284Z", "Description": "[1/2] COPY", " Parents": ["b"]},
             {"ID": "b", "Type": "source.local", "LastUsedAt": "soon", "Size": None},
         ]
     )  # fmt: skip
@@ -125,6 +136,7 @@ def test_the_engine_is_read_to_the_byte(engine: FakeEngine):
     first, second = read_build_cache(Engine(engine.endpoint), timeout_s=5)
 
     assert (first.size, first.uses, first.shared, first.in_use) == (123456789, 2, True, False)
+    assert (first.parents, second.parents) == (("b",), ())
     assert first.last_used == datetime(2026, 11, 28, 6, 10, 51, 248600, tzinfo=UTC)
     assert (second.kind, second.size, second.last_used) == ("local contexts", 0, None)
 
@@ -199,6 +211,7 @@ def test_buildx_is_read_with_descriptions_of_several_lines(buildx: Buildx):
         in_use=True,
         last_used=NOW - timedelta(minutes=1),
         uses=12,
+        parents=("o141",),
         description='cached mount /c from exec /bin/sh -c true\nSize: of what it says\n with id "/c"',
     )
     assert (second.size, second.shared, second.last_used) == (8192, True, NOW - timedelta(weeks=3))
