@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from buildorch.cli import COMPLETE
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -28,7 +30,7 @@ def completion(context: click.Context, shell: str) -> None:
     from click.shell_completion import BashComplete, FishComplete, ZshComplete  # noqa: PLC0415 - only here
 
     kind = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
-    click.echo(kind(context.find_root().command, {}, "buildorch", "_BUILDORCH_COMPLETE").source())
+    click.echo(kind(context.find_root().command, {}, "buildorch", COMPLETE).source())
 
 
 def services(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -75,7 +75,7 @@ def test_a_real_shell_completes_commands_and_the_names_of_services(shell: str, f
 
 
 def completed(monkeypatch: pytest.MonkeyPatch, words: str) -> int:
-    monkeypatch.setenv("_BUILDORCH_COMPLETE", "bash_complete")
+    monkeypatch.setenv("BUILDORCH_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
     monkeypatch.setattr("buildorch.cli.nobody_reads", lambda _: None)
@@ -116,7 +116,7 @@ def test_completing_imports_nothing_heavy(folder: Path):
     loaded = loaded_by(
         "import os, buildorch.cli\n"
         f"os.chdir({str(folder)!r})\n"
-        "os.environ |= {'_BUILDORCH_COMPLETE': 'bash_complete', 'COMP_WORDS': 'buildorch build w', 'COMP_CWORD': '2'}\n"
+        "os.environ |= {'BUILDORCH_COMPLETE': 'bash_complete', 'COMP_WORDS': 'buildorch build w', 'COMP_CWORD': '2'}\n"
         "buildorch.cli.nobody_reads = lambda _: None\n"
         "buildorch.cli.main([])"
     )
