@@ -36,6 +36,7 @@ WITHIN_S = 8.0
 """After how long whatever has not answered is said not to."""
 GB = judging.GB
 MB = 1000**2
+_UNREACHED = "is the name right, and the network there?"
 _WANTS_NOTHING = asking.Wanted(builders={}, platforms={}, pushed={}, pulled={}, several=())
 
 
@@ -134,22 +135,18 @@ def _registries(
     for host, question in greeted.items():
         found = _answer(question, f"registry {host}", end, status="error" if host in wanted.pushed else "warning")
         if isinstance(found, Check):
-            yield _unreached(found, host, wanted, is_mirrored=mirrored and host == HUB)
-            continue
-        clocks += [found.clock] if found.clock else []
-        yield judging.judge_registry(
-            host, found.greeting, needed=_needed(host, wanted), is_pushed_to=host in wanted.pushed,
-            has_login=found.has_login,
-        )  # fmt: skip
+            found = Check(
+                found.name, found.status, f"{found.fact}; {_needed(host, wanted)}", found.advice or _UNREACHED
+            )
+        else:
+            clocks += [found.clock] if found.clock else []
+            needed, pushed = _needed(host, wanted), host in wanted.pushed
+            found = judging.judge_registry(
+                host, found.greeting, needed=needed, is_pushed_to=pushed, has_login=found.has_login
+            )
+        yield judging.mirrored(found) if mirrored and host == HUB else found
     if clocks:
         yield judging.judge_clocks(clocks)
-
-
-def _unreached(check: Check, host: str, wanted: asking.Wanted, *, is_mirrored: bool) -> Check:
-    fact = f"{check.fact}; {_needed(host, wanted)}"
-    if is_mirrored:
-        return Check(check.name, "ok", f"{fact}; the engine's mirror answers in its place")
-    return Check(check.name, check.status, fact, check.advice or "is the name right, and the network there?")
 
 
 def _needed(host: str, wanted: asking.Wanted) -> str:

@@ -148,6 +148,13 @@ def judge_registry(host: str, greeting: Greeting, *, needed: str, is_pushed_to: 
     return Check(name, "ok", f"answers; docker has no login for it, so it is asked as anybody; {needed}")
 
 
+def mirrored(hub: Check) -> Check:
+    """The check of a hub that the engine has a mirror for which is well: then it need not be."""
+    if hub.status == "ok":
+        return hub
+    return Check(hub.name, "ok", f"{hub.fact}; the engine's mirror answers in its place")
+
+
 def judge_cache(holding: Holding, space: Space | None) -> Check:
     """What the cache and its largest cache mount take; beside what is free, where that is known."""
     total, mounts = holding.total, holding.mounts({})

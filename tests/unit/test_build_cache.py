@@ -282,7 +282,7 @@ def project(tmp_path: Path, buildx: Buildx, engine: FakeEngine, monkeypatch: pyt
         "Type": "regular",
         "Size": 1_000_000,
         "LastUsedAt": used.isoformat(),
-        "Description": "\x1b[2Jold",
+        "Description": "\x07old",
     }
     engine.cache = cache_json([old, {"ID": "npm", "Type": "exec.cachemount", "Size": 20, "Description": MOUNT}])
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
@@ -334,7 +334,7 @@ def test_a_dry_run_shows_what_would_go_and_takes_nothing(project: Path, capsys: 
     out = capsys.readouterr().out
     assert "2 records, 1.0 MB, would go" in out
     assert "npm (web)" in out
-    assert "\x1b" not in out
+    assert "\u2407old" in out
     assert pruned(project) == []
 
 

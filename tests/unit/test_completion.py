@@ -82,15 +82,15 @@ def completed(monkeypatch: pytest.MonkeyPatch, words: str) -> int:
     return main([])
 
 
-def test_the_file_that_is_named_is_the_one_that_is_asked(
+def test_the_file_that_is_named_is_asked_and_a_name_is_completed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    (tmp_path / "other.yaml").write_text("services:\n  one:\n  two:\n")
+    (tmp_path / "other.yaml").write_text("services:\n  one:\n  other:\n  two:\n")
     monkeypatch.chdir(tmp_path)
 
-    assert completed(monkeypatch, "buildorch history -f other.yaml o") == 0
+    assert completed(monkeypatch, "buildorch build -f other.yaml one o") == 0
 
-    assert capsys.readouterr() == ("plain,one\n", "")
+    assert capsys.readouterr() == ("plain,other\n", "")
 
 
 @pytest.mark.parametrize(

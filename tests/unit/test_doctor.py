@@ -373,6 +373,9 @@ def test_a_mirror_answers_in_the_hubs_place(
         _, checks = examined(capsys)
 
     assert checks[f"registry {mirror.host}"] == ("ok", "answers without a login; the engine's mirror of Docker Hub")
+    status, fact = checks[f"registry {registry.host}"]
+    assert status == "ok"
+    assert fact.endswith("the engine's mirror answers in its place")
 
 
 def test_an_engine_and_a_registry_that_never_answer_are_not_waited_for(
