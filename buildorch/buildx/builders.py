@@ -162,7 +162,8 @@ def _run(buildx: Buildx, *arguments: str, timeout_s: float) -> str:
     if done.returncode == 0:
         return done.stdout
     said = done.stderr.strip().removeprefix("ERROR: ") or f"it exited with {done.returncode}"
-    if missing := re.search(r'no builder "([^"]*)" found', said):
+    missing = re.search(r'no builder "([^"]*)" found', said)
+    if missing and arguments[0] != "ls":  # `ls` says so of a docker context that is not there
         raise BuilderNotFound(missing[1], known=[one.name for one in builders(buildx, timeout_s=LONG_S)])
     raise EngineError(f"{told}: {said.splitlines()[-1]}", hint="`docker buildx ls` says which builders run")
 

@@ -253,6 +253,16 @@ def test_a_builder_that_buildx_does_not_know_is_told_with_those_it_knows(buildx:
         builders.usage(buildx, "x", now=NOW)
 
 
+def test_a_docker_context_that_is_not_there_is_told_and_not_asked_for_again(buildx: Buildx, tmp_path: Path):
+    (tmp_path / "ls.err").write_text('ERROR: no builder "nope" found\n')
+    (tmp_path / "du.err").write_text('ERROR: no builder "x" found\n')
+
+    with pytest.raises(EngineError, match='`docker buildx ls`: no builder "nope" found'):
+        builders.usage(buildx, "x", now=NOW)
+
+    assert (tmp_path / "argv.txt").read_text().splitlines() == ["du --verbose --builder=x", "ls --format=json"]
+
+
 def test_a_buildx_that_says_nothing_is_not_waited_for(tmp_path: Path):
     slow = Buildx((str(program(tmp_path / "slow", "exec sleep 20")),))
 
