@@ -44,11 +44,13 @@ doctor: $(VENV)/.runtime ## Say whether this machine is fit to build, and what t
 .PHONY: test
 test: $(VENV)/.dev ## Run every test, with a real engine
 	@scripts/chromium >/dev/null
+	@scripts/shells >/dev/null
 	@scripts/with-engine --bases $(PYTEST) $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## Run the tests that need no engine
 	@scripts/chromium >/dev/null
+	@scripts/shells >/dev/null
 	@$(PYTEST) -m 'not engine' $(ARGS)
 
 .PHONY: soak
