@@ -8,7 +8,7 @@ ARGS ?=
 # Two files of tests at once, in the order of their names: those that wait for an engine leave room for those that compute.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PROOFS := $(addprefix tests/engine/test_,skip_proof.py contexts_cannot_lie.py dying_engine.py interrupts.py two_runs.py \
-	registry_faults.py hostile_images.py) $(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
+	registry_faults.py hostile_images.py init.py) $(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
 
 .PHONY: help
 help: ## Show this
@@ -78,6 +78,10 @@ schemas: $(VENV)/.dev ## Write the published schemas again
 .PHONY: man
 man: $(VENV)/.dev ## Write the man page again
 	$(BIN)/python scripts/write-man
+
+.PHONY: captures
+captures: $(VENV)/.dev ## Write the pictures of the live view in the docs again
+	$(BIN)/python scripts/write-captures
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure speed and memory against docker buildx bake

@@ -1,7 +1,7 @@
 """An OCI registry over HTTP: manifests and blobs of one repository.
 
-In: an `ImageReference`. Out: bytes, by digest. Touches: the network (`put_manifest` alone writes there), docker's
-configuration for credentials, and a credential helper's process where docker is set up with one.
+In: an `ImageReference`. Out: bytes, by digest. Touches: the network (`put_manifest` and `delete_manifest` alone write
+there), docker's configuration for credentials, and a credential helper's process where docker is set up with one.
 
 What is asked for by its digest is checked against it. What a registry fails at for the moment (429, 5xx, a connection
 that breaks, bytes that are not the digest's) is asked for again, with jitter, not before Retry-After and not for longer
@@ -59,6 +59,8 @@ _HINTS = {
 }
 ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 """The statuses of a redirect."""
+_DONE = {"PUT": 201, "DELETE": 202}
+"""Method -> the status of success, where it is not 200."""
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -152,16 +154,29 @@ class Repository:
             MalformedDocument: the document is not JSON.
         """
         body = data, media_type or str(load_json(data, "image manifest or index").get("mediaType", ""))
+        self._write(tag, method="PUT", body=body)
 
-        def put() -> None:
+    def delete_manifest(self, digest: str) -> None:
+        """Take a manifest or index out of the repository, with every tag that names it; its blobs are the registry's.
+
+        Raises:
+            RegistryError: the registry cannot be reached, does not have it, or refuses: many do not delete (405).
+        """
+        self._write(digest, method="DELETE")
+
+    def _write(
+        self, tag_or_digest: str, *, method: Literal["PUT", "DELETE"], body: tuple[bytes, str] | None = None
+    ) -> None:
+        def write() -> None:
             if not self._may_write:
                 # Some answer a token for reading with 403, and tell where the right one is only if there is none.
                 self._authorization = ""
+            path = f"/v2/{self.name}/manifests/{tag_or_digest}"
             with ExitStack() as opened:
-                self._answered(f"/v2/{self.name}/manifests/{tag}", opened, accept="*/*", method="PUT", body=body)
+                self._answered(path, opened, accept="*/*", method=method, body=body)
             self._may_write = True
 
-        self._retried(put)
+        self._retried(write)
 
     @property
     def url(self) -> str:
@@ -227,7 +242,7 @@ class Repository:
         opened: ExitStack,
         *,
         accept: str,
-        method: Literal["GET", "HEAD", "PUT"] = "GET",
+        method: Literal["GET", "HEAD", "PUT", "DELETE"] = "GET",
         body: tuple[bytes, str] | None = None,
         follow: bool = True,
     ) -> http.client.HTTPResponse:
@@ -248,12 +263,12 @@ class Repository:
         redirects = 0
         if not follow and response.status in ELSEWHERE:
             return response
-        while body is None and response.status in ELSEWHERE and redirects < 5:
+        while method in {"GET", "HEAD"} and response.status in ELSEWHERE and redirects < 5:
             redirects += 1
             url = _moved(url, response.getheader("Location") or "")
             # Blob stores refuse a second kind of authorization: the address itself holds it.
             response = _request(url, {"Accept": accept}, opened, method=method, timeout_s=self.timeout_s)
-        if response.status != (200 if body is None else 201):
+        if response.status != _DONE.get(method, 200):
             raise RegistryError(
                 f"{self.host} gave {response.status} for {path}",
                 hint=_HINTS.get(response.status, "is it pushed there?" if response.status < 500 else "try again"),

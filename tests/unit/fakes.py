@@ -173,8 +173,8 @@ class _EngineHandler(BaseHTTPRequestHandler):
                 info |= {"ID": "the-id", "DockerRootDir": str(Path(containerd.address).parent)}
                 info |= {"Containerd": {"Address": containerd.address, "Namespaces": {"Containers": "moby"}}}
             self._answer(200, self.engine.info if self.engine.info is not None else json.dumps(info).encode())
-        elif self.path.partition("?")[0] == "/v1.44/system/df":
-            self._answer(self.engine.status or 200, self.engine.cache)
+        elif self.path.partition("?")[0].removeprefix("/v1.44") == "/system/df":
+            self._answer(200, self.engine.cache)
         elif self.path.startswith("/images/get") and self.engine.images:
             archive = saved_archive(next(iter(self.engine.images.values())))
             self._answer(200, archive, cut=self.engine.cut_saved)
@@ -516,6 +516,21 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         registry.tags = {**(registry.tags or {}), tag: digest_of(data)}
         registry.media_type = self.headers["Content-Type"]
         self._answer(201, b"")
+
+    def do_DELETE(self) -> None:
+        registry, digest, authorization = (
+            self.registry,
+            self.path.rpartition("/")[2],
+            self.headers.get("Authorization", ""),
+        )
+        registry.methods.append(self.command)
+        if registry.scoped and authorization != "Bearer writes":
+            self._answer(403 if authorization else 401, b"", WWW_Authenticate=registry.for_writing())
+        elif registry.status or digest not in (registry.tags or {}).values():
+            self._answer(registry.status or 404, b"")
+        else:
+            registry.tags = {tag: named for tag, named in (registry.tags or {}).items() if named != digest}
+            self._answer(202, b"")
 
     def _give(self, path: str) -> None:
         registry, name = self.registry, path.rpartition("/")[2]
