@@ -37,14 +37,20 @@ plan: $(VENV)/.runtime ## Show what build-all would build
 show: $(VENV)/.runtime ## Show the last record of every service
 	@$(BIN)/python -m buildorch show $(ARGS)
 
+.PHONY: doctor
+doctor: $(VENV)/.runtime ## Say whether this machine is fit to build, and what to do
+	@$(BIN)/python -m buildorch doctor $(ARGS)
+
 .PHONY: test
 test: $(VENV)/.dev ## Run every test, with a real engine
 	@scripts/chromium >/dev/null
+	@scripts/shells >/dev/null
 	@scripts/with-engine --bases $(PYTEST) $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## Run the tests that need no engine
 	@scripts/chromium >/dev/null
+	@scripts/shells >/dev/null
 	@$(PYTEST) -m 'not engine' $(ARGS)
 
 .PHONY: soak
@@ -68,6 +74,10 @@ check: lint docs test ## Everything CI runs: style, types, import rules, docs, t
 .PHONY: schemas
 schemas: $(VENV)/.dev ## Write the published schemas again
 	$(BIN)/python scripts/write-schemas
+
+.PHONY: man
+man: $(VENV)/.dev ## Write the man page again
+	$(BIN)/python scripts/write-man
 
 .PHONY: captures
 captures: $(VENV)/.dev ## Write the pictures of the live view in the docs again

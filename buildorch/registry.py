@@ -322,6 +322,44 @@ class Repository:
         return f"Bearer {token}"
 
 
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """How a registry answers to who says no more than hello."""
+
+    status: int
+    """200 or 401 from one that is well."""
+    wants_login: bool
+    """Whether it asks who is there; Docker Hub does, and then lets anybody pull."""
+    date: datetime | None
+    """Its clock, to the second; None where it does not say."""
+
+    @property
+    def is_registry(self) -> bool:
+        """Whether it answers as a registry does."""
+        return self.status in {200, 401}
+
+
+def greet(host: str, *, scheme: str = "", timeout_s: float = TIMEOUT_S) -> Greeting:
+    """Ask a registry for its version, `GET /v2/`, once and without a login.
+
+    Raises:
+        RegistryError: it cannot be reached, or does not answer within `timeout_s` seconds.
+    """
+    with ExitStack() as opened:
+        response = _request(f"{scheme or _scheme(host)}://{host}/v2/", {}, opened, timeout_s=timeout_s)
+        said = response.getheader("Date") or ""
+        try:
+            date = parsedate_to_datetime(said)
+        except (TypeError, ValueError):
+            return Greeting(response.status, response.status == 401, None)
+        return Greeting(response.status, response.status == 401, date.replace(tzinfo=date.tzinfo or UTC))
+
+
+def has_login(host: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether docker's configuration, or the credential helper it names, has a login for a registry."""
+    return bool(_credentials(host, environ))
+
+
 def _whole(chunks: Iterator[bytes], what: str) -> bytes:
     """A small document; a registry is foreign, so what it may make one keep is bounded."""
     data = bytearray()
@@ -399,9 +437,10 @@ def _request(
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, path, body, headers=dict(headers))
         response = connection.getresponse()
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last for a name that no DNS can hold
         # Nobody there, a wrong name or a wrong certificate: the same a moment later, and a closed network has many.
-        lasting = isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError)
+        never = ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError | UnicodeError
+        lasting = isinstance(error, never)
         raise RegistryError(f"the registry at {parts.netloc} does not answer: {error}", transient=not lasting) from None
     # An answer that closes its connection takes the socket over from it.
     opened.callback(response.close)

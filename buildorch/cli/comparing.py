@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buildorch.cli.options import ALLOW_POLICIES, FILE, SET, formats
+from buildorch.cli.options import ALLOW_POLICIES, FILE, SET, formats, services_typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.command(
     "compare", epilog="Example: buildorch compare backend --variant alpine:base=python:3.13-alpine --format markdown"
 )
-@click.argument("service")
+@click.argument("service", shell_complete=services_typed)
 @click.option(
     "--variant",
     "variants",

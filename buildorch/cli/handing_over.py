@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buildorch.cli.options import FILE, SET
+from buildorch.cli.options import FILE, SET, services_typed
 from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK, UnwritableRecord, UsageError
 from buildorch.project import write_atomically
 from buildorch.report.text import printable
@@ -55,7 +55,7 @@ def handing_over(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command("images", epilog="Example: buildorch images --format kustomize -o deploy/images/kustomization.yaml")
-@click.argument("services", nargs=-1)
+@click.argument("services", nargs=-1, shell_complete=services_typed)
 @handing_over
 @OUTPUT
 @click.option(
