@@ -28,6 +28,7 @@ from fakes import FakeEngine, Image, content_store, install_buildx, make_image, 
 from jsonschema import Draft202012Validator
 
 import buildorch
+from buildorch import runs
 from buildorch.checking import CheckRequest, check
 from buildorch.cli import main
 from buildorch.errors import Busy, EngineUnreachable, LedgerError, UnwritableRecord, UsageError
@@ -43,6 +44,7 @@ from buildorch.events import (
     StepWarned,
 )
 from buildorch.execute import Stop
+from buildorch.forecast import Forecast
 from buildorch.leases import Leases
 from buildorch.ledger import Ledger
 from buildorch.pipeline import BuildRequest, plan, preview, stream
@@ -677,6 +679,21 @@ def test_every_view_shows_a_run_of_skips(sandbox: Sandbox, progress: str, capsys
     }
     assert shown[progress] in said.err.replace('": "', '":"')
     assert (code, "1 skipped in " in said.out) == (0, True)
+
+
+def test_what_is_expected_of_a_run_is_read_for_what_is_built_and_not_for_what_is_skipped(sandbox: Sandbox):
+    sandbox.services("  app:\n  web: {contexts: {base: service:app}}\n", app="", web="")
+    keep(sandbox, "app", "web")
+    buildorch.build(sandbox.file)
+    with runs.opened(sandbox.request()) as nothing:
+        skipped = nothing.forecast()
+    (sandbox.root / "services" / "web" / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+
+    with runs.opened(sandbox.request()) as one:
+        expected = one.forecast()
+
+    assert skipped == Forecast()
+    assert (expected.depends_on, [*expected.expected_s], [*expected.steps_s]) == ({"web": ("app",)}, ["web"], ["web"])
 
 
 # --- two runs at once

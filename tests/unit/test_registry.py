@@ -232,6 +232,29 @@ def test_a_tag_that_is_refused_is_told(registry: FakeRegistry, status: int):
     assert len(registry.asked) == 1
 
 
+def test_a_manifest_is_deleted_with_its_tags_and_the_others_stay(registry: FakeRegistry, tmp_path: Path):
+    registry.login, registry.scoped = "token", True
+    image = registry.image
+    assert image is not None
+    registry.tags = {"v1": image.digest, "v2": image.digest, "other": image.config_digest}
+    deleting = repository(registry, logged_in(tmp_path, registry.host))
+    deleting.digest("v1")
+
+    deleting.delete_manifest(image.digest)
+
+    assert registry.tags == {"other": image.config_digest}
+
+
+@pytest.mark.parametrize(("status", "missing"), [(0, True), (405, False)])
+def test_a_manifest_that_cannot_be_deleted_is_told(registry: FakeRegistry, status: int, *, missing: bool):
+    registry.status = status
+
+    with pytest.raises(RegistryError, match=f"gave {status or 404}") as raised:
+        repository(registry).delete_manifest("sha256:" + "0" * 64)
+
+    assert raised.value.missing is missing
+
+
 @dataclass
 class Clock:
     """Time that passes only while somebody waits; it stands in for `time` in the registry's module."""
