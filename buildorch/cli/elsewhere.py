@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
+    "export": ("buildorch.cli.interop", "export"),
+    "import": ("buildorch.cli.interop", "import_command"),
     "report": ("buildorch.cli.reporting", "report"),
 }
 """Each command that is not in `commands.py`: its module and its name there. A build pays for none of them."""
