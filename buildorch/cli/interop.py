@@ -252,7 +252,8 @@ def _write(files: dict[Path, str], *, force: bool) -> None:
 
 
 def _tell(told: Iterable[Told]) -> None:
+    from buildorch.interop.told import lines  # noqa: PLC0415
     from buildorch.report.text import printable  # noqa: PLC0415
 
-    for one in dict.fromkeys(map(str, told)):
-        click.echo(printable(one), err=True)
+    for line in lines(told):
+        click.echo(printable(line), err=True)

@@ -29,6 +29,7 @@ _TOKEN = re.compile(
     r"""|(?P<other>.)""",
     re.DOTALL | re.MULTILINE,
 )
+NEWLINE = "\n"
 _OPEN, _CLOSE = frozenset("{[("), frozenset("}])")
 
 
@@ -55,9 +56,9 @@ def _as_in_a_services_file(value: Any) -> Any:  # noqa: ANN401 - plain data
 
 def passed_over(text: str, source: str) -> Iterator[Told]:
     """Attributes of targets in a bake file that bake itself passes over without a word."""
-    for block, target, key, line in _attributes(text):
+    for block, target, key, at in _attributes(text):
         if block == "target" and key and key not in KNOWN | RESOLVED:
-            where = f"{source}:{line}" if line else source
+            where = f"{source}:{text.count(NEWLINE, 0, at) + 1}" if at else source
             yield Told(f"{where}: {target}.{key}", "bake knows no such attribute, and passes it over")
 
 
@@ -67,7 +68,8 @@ def variables(text: str) -> list[str]:
 
 
 def _attributes(text: str) -> Iterator[tuple[str, str, str, int]]:
-    """Block, its name, and each attribute in it with its line; an empty attribute for the block itself."""
+    """Block, its name, and each attribute in it with its offset in the text, 0 where it is not known; an empty attribute
+    for the block itself."""
     return _in_json(text) if text.lstrip()[:1] in {"{", "["} else _in_hcl(text)
 
 
@@ -96,7 +98,7 @@ def _in_hcl(text: str) -> Iterator[tuple[str, str, str, int]]:
         elif kind == "other" and word in _CLOSE:
             depth -= 1
         elif word == "=" and depth == 1:
-            yield *block, before[1], text.count("\n", 0, at) + 1
+            yield *block, before[1], at
         before = (before[1], word.strip('"'))
 
 

@@ -1,11 +1,16 @@
 """What one side says and the other cannot: nothing is lost in silence.
 
-In: nothing. Out: `Told`. Touches nothing.
+In: nothing. Out: `Told`, and lines for people. Touches nothing.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from buildorch.values import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,5 +24,13 @@ class Told:
     lost: bool = True
     """Whether a build can now give something else; otherwise it is a note."""
 
-    def __str__(self) -> str:
-        return f"{'lost' if self.lost else 'note'}: {self.where}: {self.fact}"
+
+def lines(told: Iterable[Told]) -> list[str]:
+    """One line a fact, with every place that it holds for; what is lost first."""
+    places: dict[tuple[bool, str], dict[str, None]] = {}
+    for one in told:
+        places.setdefault((not one.lost, one.fact), {})[one.where] = None
+    return [
+        f"{'note' if note else 'lost'}: {', '.join(where)}: {fact}"
+        for (note, fact), where in sorted(places.items(), key=lambda each: each[0][0])
+    ]
