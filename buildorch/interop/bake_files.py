@@ -68,8 +68,7 @@ def variables(text: str) -> list[str]:
 
 
 def _attributes(text: str) -> Iterator[tuple[str, str, str, int]]:
-    """Block, its name, and each attribute in it with its offset in the text, 0 where it is not known; an empty attribute
-    for the block itself."""
+    """Block, its name, and each attribute in it with its offset, 0 where that is not known; "" for the block itself."""
     return _in_json(text) if text.lstrip()[:1] in {"{", "["} else _in_hcl(text)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from buildorch.errors import Problem, ServicesFileError
+from buildorch.errors import Problem, ServicesFileError, UsageError
 from buildorch.interop.importing import Found
 from buildorch.interop.targets import canonical, entry
 from buildorch.interop.told import Told
@@ -140,7 +140,10 @@ class _Reader:
         if "x-bake" in (extras := _entries(build)):
             self.x_bake(given, extras["x-bake"], f"{name}.build.x-bake", places)
         self.around(given, keys, name, places)
-        return Found(name, canonical(given, printed=False)[0], self.source, places)
+        try:
+            return Found(name, canonical(given, printed=False)[0], self.source, places)
+        except UsageError as error:
+            raise ServicesFileError([Problem(self.source, build.line, build.column, str(error))]) from None
 
     def around(self, given: dict[str, Any], keys: Mapping[str, Node], name: str, places: dict[str, str]) -> None:
         """What a service says of its build outside of its build section."""
