@@ -29,7 +29,7 @@ _TOKEN = re.compile(
     r"""|(?P<other>.)""",
     re.DOTALL | re.MULTILINE,
 )
-NEWLINE = "\n"
+_NEWLINE = "\n"
 _OPEN, _CLOSE = frozenset("{[("), frozenset("}])")
 
 
@@ -56,9 +56,11 @@ def _as_in_a_services_file(value: Any) -> Any:  # noqa: ANN401 - plain data
 
 def passed_over(text: str, source: str) -> Iterator[Told]:
     """Attributes of targets in a bake file that bake itself passes over without a word."""
+    line = counted = 0
     for block, target, key, at in _attributes(text):
         if block == "target" and key and key not in KNOWN | RESOLVED:
-            where = f"{source}:{text.count(NEWLINE, 0, at) + 1}" if at else source
+            line, counted = line + text.count(_NEWLINE, counted, at), at
+            where = f"{source}:{line + 1}" if at else source
             yield Told(f"{where}: {target}.{key}", "bake knows no such attribute, and passes it over")
 
 

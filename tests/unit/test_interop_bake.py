@@ -174,6 +174,14 @@ def test_a_folder_bake_would_read_as_something_else_is_said_to_be_here(folder: s
     assert document["target"]["app"]["context"] == f"./{folder}"
 
 
+def test_a_text_that_looks_like_a_template_is_none_to_bake():
+    document, _ = exported(service("labels: {'${k}': '$${x}%{y}'}, target: '$${t}', annotations: {a: '%{b}'}"))
+
+    target = document["target"]["app"]
+    assert target["labels"] == {"$${k}": "$${x}%%{y}"}
+    assert (target["target"], target["annotations"]) == ("$${t}", ["a=%%{b}"])
+
+
 @pytest.mark.parametrize("text", ["${a}", "%{a}", "$${a}", "$$${a}", "%%{", "$ % {", "a$", "$${${%{"])
 def test_any_text_comes_back_from_a_bake_file_as_it_was(text: str):
     assert unescaped(escaped(text)) == text

@@ -170,6 +170,16 @@ def test_services_that_build_on_each_other_in_a_circle_are_refused(folder: Path,
     assert not (folder / "services.yaml").exists()
 
 
+def test_what_is_told_cannot_drive_the_terminal(folder: Path, capsys: pytest.CaptureFixture[str]):
+    (folder / "c.yaml").write_text('services: {a: {image: a, build: {"\\a\\e]0;x": 1}}}')
+
+    assert run("import", "c.yaml") == 1
+
+    err = capsys.readouterr().err
+    assert not {"\033", "\a"} & set(err)
+    assert "no such key is known" in err
+
+
 def test_a_variable_that_is_not_set_is_told_and_stays_one(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "c.yaml").write_text("services: {a: {image: 'a:$NOT_SET_ANYWHERE', build: .}}")
 
