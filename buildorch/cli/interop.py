@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from buildorch.cli.options import FILE, SET
 from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK, ServicesFileError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from buildorch.interop.assembling import Written
     from buildorch.interop.importing import Draft, Found
@@ -116,6 +117,9 @@ def import_command(
 def _kind(files: Sequence[Path], kind: str | None) -> str:
     known = {".yaml": "compose", ".yml": "compose", ".hcl": "bake", ".json": "bake"}
     kinds = {kind or known.get(path.suffix.lower(), "") for path in files}
+    if "bake" in kinds and any(known.get(path.suffix.lower()) == "compose" for path in files):
+        fact = "bake passes over some attributes of a Compose file, so it is not asked to read one"
+        raise UsageError(fact, hint="import the Compose file alone, and without --from")
     if kinds == {"compose"} and len(files) > 1:
         raise UsageError("only one Compose file can be imported", hint="merge them first with `docker compose config`")
     if len(kinds) != 1 or "" in kinds:
@@ -158,11 +162,22 @@ def _bake(files: Sequence[Path], targets: Sequence[str], folder: Path) -> tuple[
         if (filled := [variable for variable in variables(text) if variable in os.environ])
     ]
     if not targets:
-        every = printed(buildx, names, ["*"], folder=folder).get("target", {})
-        if others := sorted(every.keys() - {one.name for one in found}):
-            fact = f"left out, as bake does where no target is named: {', '.join(others)} (--target NAME takes one)"
-            told.append(Told(str(files[0]), fact, lost=False))
+        told += _left_out(partial(printed, buildx, names, ["*"], folder=folder), found, str(files[0]))
     return "", found, told
+
+
+def _left_out(every: Callable[[], Mapping[str, Any]], found: Sequence[Found], source: str) -> Iterator[Told]:
+    """The targets that bake builds only if they are named."""
+    from buildorch.interop.told import Told  # noqa: PLC0415
+
+    try:
+        others = sorted(every().get("target", {}).keys() - {one.name for one in found})
+    except UsageError as error:
+        yield Told(source, f"whether there are targets outside of `default` is not known: {error}", lost=False)
+        return
+    if others:
+        fact = f"left out, as bake does where no target is named: {', '.join(others)} (--target NAME takes one)"
+        yield Told(source, fact, lost=False)
 
 
 def _compose(

@@ -132,7 +132,7 @@ class _Reader:
         build = keys["build"]
         given: dict[str, Any] = {"context": build.text} if build.text is not None else {}
         places: dict[str, str] = {}
-        for key, value in _entries(build).items():
+        for key, value in self.mapping(build, f"{name}.build").items() if build.text is None else ():
             path = f"{name}.build.{key}"
             before = dict(given)
             self.attribute(given, key, value, path)
@@ -147,6 +147,9 @@ class _Reader:
 
     def around(self, given: dict[str, Any], keys: Mapping[str, Node], name: str, places: dict[str, str]) -> None:
         """What a service says of its build outside of its build section."""
+        for key in ("image", "platform"):
+            if key in keys:
+                self.text(keys[key], f"{name}.{key}")
         if image := _text(keys.get("image")):
             # Compose gives the image its own name and all of its tags.
             given["tags"] = list(dict.fromkeys([image, *given.get("tags", ())]))
@@ -257,7 +260,14 @@ class _Reader:
             text = "" if text.lower() in _YES else ",disabled=true"
         given.setdefault("attest", []).append(f"type={kind}{',' if text and text[0] != ',' else ''}{text}")
 
+    def mapping(self, node: Node, path: str) -> dict[str, Node]:
+        if node.entries is None and node.kind != "null":
+            self.lost(node, path, f"a mapping was expected, this is {node.kind}")
+        return _entries(node)
+
     def build_secrets(self, given: dict[str, Any], node: Node, path: str) -> None:
+        if node.items is None and node.kind != "null":
+            self.lost(node, path, f"a list was expected, this is {node.kind}")
         for item in node.items or ():
             if secret := self.secret(item, path):
                 given.setdefault("secret", []).append(secret)
@@ -285,15 +295,18 @@ class _Reader:
         given["tags"] = self.texts(node, path)
 
     def ulimits(self, given: dict[str, Any], node: Node, path: str) -> None:
-        for name, value in _entries(node).items():
+        for name, value in self.mapping(node, path).items():
             limits = _entries(value)
             soft = _text(limits.get("soft")) if limits else self.text(value, f"{path}.{name}")
             hard = _text(limits.get("hard")) if limits else soft
-            given.setdefault("ulimits", []).append(f"{name}={soft or hard}:{hard or soft}")
+            if soft or hard:
+                given.setdefault("ulimits", []).append(f"{name}={soft or hard}:{hard or soft}")
+            else:
+                self.lost(value, f"{path}.{name}", "a number, or soft and hard were expected")
 
     def x_bake(self, given: dict[str, Any], node: Node, path: str, places: dict[str, str]) -> None:
         """What Compose's own keys did not say when bake was made: merged with them, as bake does."""
-        for key, value in _entries(node).items():
+        for key, value in self.mapping(node, path).items():
             if key not in _X_BAKE:
                 self.lost(value, f"{path}.{key}", "bake knows no such key here, and passes it over")
                 continue

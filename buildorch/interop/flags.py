@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from buildorch.interop.targets import Attributes, canonical
+from buildorch.interop.targets import HOST_NETWORK, Attributes, canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -112,15 +112,15 @@ def _attestation(kind: str, value: str) -> str:
     return f"type={kind},disabled=true" if value.lower() in _NO else f"type={kind},{value}"
 
 
-def flags_of(attributes: Attributes) -> Iterator[tuple[str, str]]:
-    """Attribute and flag, for the attributes that a services file has no key for: its `buildx` list takes them."""
-    yield from ((key, f"--{key}") for key in ("no-cache", "pull") if attributes.get(key))
+def flags_of(attributes: Attributes) -> Iterator[str]:
+    """Flags for the attributes that a services file has no key for: its `buildx` list takes them."""
+    yield from (f"--{key}" for key in ("no-cache", "pull") if attributes.get(key))
     if size := attributes.get("shm-size"):
-        yield "shm-size", f"--shm-size={size}"
-    yield from (("ulimits", f"--ulimit={limit}") for limit in attributes.get("ulimits", ()))
+        yield f"--shm-size={size}"
+    yield from (f"--ulimit={limit}" for limit in attributes.get("ulimits", ()))
     host = attributes.get("network") == "host"
     for name in attributes.get("entitlements", ()):
-        if not (host and name == "network.host"):  # buildx build allows it by itself
-            yield "entitlements", f"--allow={name}"
+        if not (host and name == HOST_NETWORK):  # buildx build allows it by itself
+            yield f"--allow={name}"
     for name, addresses in attributes.get("extra-hosts", {}).items():
-        yield from (("extra-hosts", f"--add-host={name}={address}") for address in str(addresses or "").split(","))
+        yield from (f"--add-host={name}={address}" for address in str(addresses or "").split(","))

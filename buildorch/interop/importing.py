@@ -96,8 +96,27 @@ def service_of(found: Found, names: Mapping[str, str], folders: Folders, *, link
         linked: whether another target builds on it.
     """
     told: list[Told] = []
+    keys = _keys(found, names, folders, told, linked=linked)
     given = found.attributes
-    keys: dict[str, Any] = {
+    if call := given.get("call"):
+        told.append(Told(found.where("call"), f"{call}: a service is always built"))
+    draft = Draft(
+        names[found.name],
+        {key: value for key, value in keys.items() if value},
+        given.get("description", ""),
+        given.get("dockerfile-inline", ""),
+    )
+    return draft, told
+
+
+def _keys(
+    found: Found, names: Mapping[str, str], folders: Folders, told: list[Told], *, linked: bool
+) -> dict[str, Any]:
+    """A service's keys, in the order of its model; empty where the target says nothing."""
+    given = found.attributes
+    attestations, flags = _attestations(found, told)
+    network = given.get("network")
+    return {
         **_image(found, told),
         **_files(found, folders),
         "target": given.get("target"),
@@ -111,21 +130,11 @@ def service_of(found: Found, names: Mapping[str, str], folders: Folders, *, link
         "annotations": _annotations(found, told),
         "platforms": given.get("platforms"),
         "outputs": _outputs(found, folders, told, linked=linked),
-        "network": given.get("network") if given.get("network") in _NETWORKS else None,
+        "network": network if network in _NETWORKS else None,
         "no_cache_filter": given.get("no-cache-filter"),
+        "attestations": attestations,
+        "buildx": [*_network(network), *flags_of(given), *flags],
     }
-    attestations, attested = _attestations(found, told)
-    keys["attestations"] = attestations
-    keys["buildx"] = [*_network(given), *(flag for _, flag in flags_of(given)), *attested]
-    if call := given.get("call"):
-        told.append(Told(found.where("call"), f"{call}: a service is always built"))
-    draft = Draft(
-        names[found.name],
-        {key: value for key, value in keys.items() if value},
-        given.get("description", ""),
-        given.get("dockerfile-inline", ""),
-    )
-    return draft, told
 
 
 def _image(found: Found, told: list[Told]) -> dict[str, Any]:
@@ -242,8 +251,7 @@ def _output(text: str, folders: Folders) -> str:
     return entry(given)
 
 
-def _network(given: Attributes) -> list[str]:
-    network = given.get("network")
+def _network(network: str | None) -> list[str]:
     return [f"--network={network}"] if network and network not in _NETWORKS else []
 
 

@@ -196,7 +196,9 @@ def test_a_variable_that_is_not_set_is_told_and_stays_one(folder: Path, capsys: 
         ("c.yaml", "services: {a: {image: a}}", [], "no service has a build section"),
         ("c.yaml", "services: [", [], "this is not YAML"),
         ("c.yaml", COMPOSE, ["other.yaml"], "only one Compose file"),
-        ("c.yaml", COMPOSE, ["x.hcl"], "bake files or a Compose file were expected"),
+        ("c.yaml", COMPOSE, ["x.hcl"], "bake passes over some attributes of a Compose file"),
+        ("c.yaml", COMPOSE, ["--from", "bake"], "bake passes over some attributes of a Compose file"),
+        ("c.yaml", COMPOSE, ["x"], "bake files or a Compose file were expected"),
         ("c.txt", COMPOSE, [], "say which with --from"),
         ("big.yaml", "#" * (MAX_BYTES + 1), [], "larger than 4 MiB"),
         ("big.hcl", "#" * (MAX_BYTES + 1), [], "larger than 4 MiB"),
@@ -257,6 +259,18 @@ def test_targets_that_bake_builds_only_by_name_are_named(
     err = capsys.readouterr().err
     assert "lost: docker-bake.json: web.pul: bake knows no such attribute" in err
     assert "left out, as bake does where no target is named: test (--target NAME takes one)" in err
+
+
+def test_a_target_that_bake_cannot_read_and_was_not_asked_for_is_no_error(
+    folder: Path, buildx: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+):
+    (folder / "x.hcl").write_text("")
+    buildx(f'case "$*" in *"-- *") echo "ERROR: failed to stat key" >&2; exit 1;; *) {printing("web")};; esac')
+
+    assert run("import", "x.hcl") == 0
+
+    err = capsys.readouterr().err
+    assert "outside of `default` is not known: docker buildx bake cannot read x.hcl: failed to stat key\n" in err
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,10 @@ BUILD: dict[str, tuple[str, dict[str, Any], str]] = {
     "nonsense": ("1", {}, "no such key is known"),
     "target, no text": ("[a]", {}, "a text was expected, this is a list"),
     "cache_from, no list": ("{a: b}", {"cache_from": ()}, "a list was expected, this is a mapping"),
+    "secrets, no list": ("{one: }", {"secrets": ()}, "a list was expected, this is a mapping"),
+    "ulimits, no mapping": ("[nofile]", {"buildx": ()}, "a mapping was expected, this is a list"),
+    "ulimits, of nothing": ("{nofile: {x: 1}}", {"buildx": ()}, "a number, or soft and hard were expected"),
+    "x-bake, no mapping": ("[a]", {}, "a mapping was expected, this is a list"),
     "cache_from, of no texts": (
         "[{a: b}, c]",
         {"cache_from": ("type=registry,ref=c",)},
@@ -232,6 +236,15 @@ def test_a_dockerfile_in_the_file_is_kept_for_a_file_of_its_own():
     [draft] = drafted([found], FOLDERS)[0]
 
     assert (draft.inline, draft.keys["context"]) == ("FROM scratch", ".")
+
+
+def test_a_build_or_an_image_of_another_kind_is_told():
+    _, told = imported("services: {a: {image: [x], build: [y]}}")
+
+    assert [line.split(": ", 2)[2] for line in told[:2]] == [
+        "a.build: a mapping was expected, this is a list",
+        "a.image: a text was expected, this is a list",
+    ]
 
 
 @pytest.mark.parametrize(
