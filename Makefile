@@ -8,7 +8,7 @@ ARGS ?=
 # Two files of tests at once, in the order of their names: those that wait for an engine leave room for those that compute.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PROOFS := $(addprefix tests/engine/test_,skip_proof.py contexts_cannot_lie.py dying_engine.py interrupts.py two_runs.py \
-	registry_faults.py hostile_images.py) $(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
+	registry_faults.py hostile_images.py init.py) $(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
 
 .PHONY: help
 help: ## Show this
@@ -37,14 +37,20 @@ plan: $(VENV)/.runtime ## Show what build-all would build
 show: $(VENV)/.runtime ## Show the last record of every service
 	@$(BIN)/python -m buildorch show $(ARGS)
 
+.PHONY: doctor
+doctor: $(VENV)/.runtime ## Say whether this machine is fit to build, and what to do
+	@$(BIN)/python -m buildorch doctor $(ARGS)
+
 .PHONY: test
 test: $(VENV)/.dev ## Run every test, with a real engine
 	@scripts/chromium >/dev/null
+	@scripts/shells >/dev/null
 	@scripts/with-engine --bases $(PYTEST) $(ARGS)
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## Run the tests that need no engine
 	@scripts/chromium >/dev/null
+	@scripts/shells >/dev/null
 	@$(PYTEST) -m 'not engine' $(ARGS)
 
 .PHONY: soak
@@ -68,6 +74,14 @@ check: lint docs test ## Everything CI runs: style, types, import rules, docs, t
 .PHONY: schemas
 schemas: $(VENV)/.dev ## Write the published schemas again
 	$(BIN)/python scripts/write-schemas
+
+.PHONY: man
+man: $(VENV)/.dev ## Write the man page again
+	$(BIN)/python scripts/write-man
+
+.PHONY: captures
+captures: $(VENV)/.dev ## Write the pictures of the live view in the docs again
+	$(BIN)/python scripts/write-captures
 
 .PHONY: bench
 bench: $(VENV)/.dev ## Measure speed and memory against docker buildx bake

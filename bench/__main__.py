@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import measuring, plots, projects
+from bench import live, measuring, plots, projects
 
 PLOT = projects.REPOSITORY / "docs" / "images" / "growth.svg"
 PAGE = projects.REPOSITORY / "docs" / "performance.md"
@@ -184,8 +184,16 @@ def judged(folder: Path) -> Iterator[Row]:
     measuring.empty_caches(project.images)
 
 
+def live_view(_: Path) -> Iterator[Row]:
+    for columns, rows in ((80, 24), (200, 50)):
+        share = live.refreshing(columns=columns, rows=rows)
+        detail = f"four pictures a second; folding {live.EVENTS_PER_S} events a second {live.folding():.1%}"
+        yield Row(f"the live view, 50 builds at once, {columns}x{rows}", f"{share:.1%} of a core", "3 %", detail)
+
+
 CASES: dict[str, Callable[[Path], Iterator[Row]]] = {
     "start-up": start_up,
+    "live-view": live_view,
     "memory": memory,
     "cold-fifty": cold_fifty,
     "two-hundred": two_hundred,

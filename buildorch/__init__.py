@@ -18,10 +18,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from buildorch.api import build, build_async, check, make_plan
+    from buildorch.api import build, build_async, check, images, make_plan
     from buildorch.errors import BuildFailed, BuildorchError, EngineError, ServicesFileError, UsageError
     from buildorch.events import Event, RunFinished, ServiceFinished
     from buildorch.execute import Stop
+    from buildorch.handoff.pinned import PinnedImage
     from buildorch.pipeline import BuildRequest, stream
     from buildorch.plan import Plan
     from buildorch.policy import Subject
@@ -49,8 +50,10 @@ _HOMES = {
     "build": "api",
     "build_async": "api",
     "check": "api",
+    "images": "api",
     "make_plan": "api",
     "Plan": "plan",
+    "PinnedImage": "handoff.pinned",
     "replay": "replaying",
     "stream": "pipeline",
 }
@@ -63,6 +66,7 @@ __all__ = [
     "Event",
     "Failure",
     "Finding",
+    "PinnedImage",
     "Plan",
     "Report",
     "RunFinished",
@@ -76,6 +80,7 @@ __all__ = [
     "build",
     "build_async",
     "check",
+    "images",
     "make_plan",
     "replay",
     "stream",

@@ -6,6 +6,7 @@ installed: that is the program's own business.
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
+    from buildorch.handoff.pinned import PinnedImage
     from buildorch.plan import Output, Plan, Publish
     from buildorch.record import Report
     from buildorch.report.findings import Checked
@@ -135,6 +137,46 @@ def check(
         allow_policies=allow_policies,
     )
     return checking.check(request)
+
+
+def images(
+    file: str | os.PathLike[str] = "services.yaml",
+    *,
+    services: Iterable[str] = (),
+    record: str | os.PathLike[str] | Report | None = None,
+    local: bool = False,
+    last_good: bool = False,
+    max_age_s: float | None = None,
+    overrides: Iterable[str] = (),
+) -> dict[str, PinnedImage]:
+    """The images of services by their digests, for a deploy: only those that a registry holds and no rule forbids.
+
+    Args:
+        file: the services file; not read where a record is given.
+        services: these; every service that has an image by default.
+        record: the run whose images they are, as `build` returns it, or its file; by default each service's last.
+        local: whether no registry is asked: images that only an engine has are given too.
+        last_good: whether a service whose last build is no good gives the last image that was.
+        max_age_s: how long ago the run may have begun, in seconds.
+        overrides: `SERVICE.KEY=VALUE`, over the services file.
+
+    Raises:
+        UsageError: the services file or the record cannot be used, or has no such service.
+        LedgerError: there is no ledger, or it cannot be read.
+        HandoffRefused: something speaks against one of them; then none is given.
+    """
+    from buildorch import handing_over  # noqa: PLC0415 - a build does not hand over
+
+    request = handing_over.HandoffRequest(
+        file=Path(file),
+        services=tuple(services),
+        record=Path(record) if isinstance(record, str | PathLike) else record,
+        local=local,
+        last_good=last_good,
+        max_age_s=max_age_s,
+        overrides=tuple(overrides),
+    )
+    return handing_over.images(request)
 
 
 def make_plan(request: BuildRequest | None = None) -> Plan:

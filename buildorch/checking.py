@@ -59,13 +59,15 @@ def check(request: CheckRequest) -> Checked:
     build = preparing.BuildRequest(
         file=request.file, overrides=request.overrides, allow_policies=request.allow_policies
     )
-    planned = preparing.plan(build)
+    # The defaults, which foreign images are judged by, are in no recalled file.
+    planned = preparing.plan(build, memory=not any(map(is_image_name, request.names)))
     solves = {solve.name: solve for solve in planned.plan.solves}
     for name in request.names:
         _require_known(name, solves)
     for platform in request.platforms:
         Platform.parse(platform)
     with preparing.opened(build, planned, asking) as at_hand:
+        planned.project.remember()
         images = at_hand.images()
         checked = tuple(
             _service(solves[name], at_hand.past.images.get(name), images, request)

@@ -17,6 +17,7 @@ In: nothing. Out: exception classes. Touches nothing.
     │   ├── NoSuchImage                 4
     │   └── RegistryError               4
     ├── Busy                            75  another run builds the same, and this one was not to wait for it
+    ├── HandoffRefused                  1, 3 or 4   an image is not handed over to a deploy
     ├── BuildFailed                     the run's   raised by `Report.raise_for_status`
     ├── MalformedDocument               4           an engine or a registry gave what its specification forbids
     └── InternalError                   70  a bug in buildorch
@@ -29,7 +30,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from buildorch.record import Report, ServiceRecord
 
@@ -183,6 +184,15 @@ class Busy(BuildorchError):
             f"{service} is being built by {holder}, so nothing was built",
             hint="try again later, or leave --no-wait out to wait for it",
         )
+
+
+class HandoffRefused(BuildorchError):
+    """Images are not handed over to a deploy; `facts` says of each service why."""
+
+    def __init__(self, facts: Mapping[str, str], *, hint: str, exit_code: int) -> None:
+        self.facts = dict(facts)
+        self.exit_code = exit_code  # type: ignore[misc]  # what is wrong decides, not the class
+        super().__init__("\n".join(f"{name}: {fact}" for name, fact in self.facts.items()), hint=hint)
 
 
 class BuildFailed(BuildorchError):

@@ -13,17 +13,17 @@ import os
 import threading
 from dataclasses import field
 from datetime import UTC, datetime
-from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buildorch.bases.names import key as name_key
+from buildorch.plan_dockerfiles import PlanDockerfiles, arguments_of
 from buildorch.quantities import some_of
 from buildorch.record import Budget, Finding, encodable
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from buildorch.dockerfile import Dockerfile
     from buildorch.engine import Engine
@@ -36,15 +36,16 @@ if TYPE_CHECKING:
     from buildorch.record import ServiceRecord
     from buildorch.services import Secret, Service
 
-RULES_VERSION = 1
+RULES_VERSION = 2
 """Raised where a rule says something else of the same image: then all are judged again."""
 SHORTEST_SECRET, SHORTEST_WORD = 8, 16
 """A shorter value, or one of letters alone, is found everywhere, and says nothing."""
 LONGEST_SECRET = 64 * 1024
 SHORTEST_LINE = 20
 """The longest line of a secret of several lines gives it away too, such as the token in an .npmrc."""
-_TRIALS = threading.Semaphore(2)
+MOST_TRIALS = 2
 """How many images are started at once: what is tried on a busy machine is tried unfairly."""
+_TRIALS = threading.Semaphore(MOST_TRIALS)
 _USERS_ALONE = frozenset("0123456789:")
 
 
@@ -58,8 +59,8 @@ class Means:
     """Of the hashes that stand for secrets."""
     locked: frozenset[str] = frozenset()
     """The base images of buildorch.lock."""
-    sharings: Callable[[], Mapping[str, Mapping[str, str]]] = dict
-    """Service of the plan -> id of a cache mount of its Dockerfile -> how it shares it."""
+    dockerfiles: PlanDockerfiles = field(default_factory=PlanDockerfiles)
+    """Those of the plan's services."""
     named: tuple[str, ...] = ()
     """The policies of one's own that the services file names."""
     own: Sequence[OwnPolicy] = ()
@@ -120,7 +121,7 @@ def means(
         engine=engine,
         key=key,
         locked=frozenset(map(name_key, locked)),
-        sharings=cache(partial(_sharings, plan.solves)),
+        dockerfiles=PlanDockerfiles(plan.solves),
         named=plan.policies,
         own=own,
         is_stopped=is_stopped,
@@ -133,10 +134,10 @@ def case_of(solve: Solve, means: Means, *, warnings: tuple[str, ...] = ()) -> Ca
     return Case(
         name=solve.name,
         spec=spec,
-        dockerfile=_dockerfile(solve),
+        dockerfile=means.dockerfiles.of(solve),
         secrets=_secrets(solve, means),
         warnings=warnings,
-        arguments=_arguments(solve),
+        arguments=arguments_of(solve),
     )
 
 
@@ -264,7 +265,7 @@ def _subject(case: Case, documents: ImageDocuments, facts: ImageFacts, means: Me
         arguments=case.arguments,
         secrets=tuple(_leaks(case, documents, facts)),
         trials=_trials(case, facts, means) if policy.smoke and "smoke" not in policy.off else {},
-        mounts_elsewhere=_elsewhere(case.name, means.sharings()) if policy.cache_mounts else {},
+        mounts_elsewhere=means.dockerfiles.mounts_elsewhere(case.name) if policy.cache_mounts else {},
     )
 
 
@@ -309,47 +310,6 @@ def _trials(case: Case, facts: ImageFacts, means: Means) -> dict[str, Trial]:
             name: try_start(means.engine, case.trial, smoke, platform=name, is_stopped=means.is_stopped)
             for name in platforms
         }
-
-
-def _sharings(solves: Sequence[Solve]) -> dict[str, dict[str, str]]:
-    from buildorch.policy.cache_mounts import sharings  # noqa: PLC0415 - only where a rule asks
-
-    files = {solve.name: _dockerfile(solve) for solve in solves}
-    return {name: sharings(file) for name, file in files.items() if file}
-
-
-def _elsewhere(service: str, sharings_of: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Id of a cache mount -> other service -> how that shares it."""
-    found: dict[str, dict[str, str]] = {}
-    for other, mounts in sharings_of.items():
-        for mount, sharing in mounts.items():
-            if other != service:
-                found.setdefault(mount, {})[other] = sharing
-    return found
-
-
-def _dockerfile(solve: Solve) -> Dockerfile | None:
-    """The Dockerfile, where it is a local file; its syntax is BuildKit's to judge, and it has passed there."""
-    if not isinstance(solve.dockerfile, Path):
-        return None
-    from buildorch import dockerfile  # noqa: PLC0415 - a run that skips everything reads none
-
-    try:
-        return dockerfile.read(
-            solve.dockerfile.read_text("utf-8-sig"),
-            arguments=_arguments(solve),
-            target=solve.spec.target,
-            contexts=(*solve.contexts, *solve.bases),
-            platforms=solve.platforms,
-        )
-    except (OSError, ValueError):
-        return None
-
-
-def _arguments(solve: Solve) -> dict[str, str]:
-    """The build arguments that have a value, in the services file or else in the environment."""
-    values = {key: os.environ.get(key) if value is None else value for key, value in solve.spec.args.items()}
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a model, or a recalled one with its attributes

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildorch.errors import UsageError
@@ -19,7 +20,6 @@ from buildorch.events import Holder, LeaseAwaited, now
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from pathlib import Path
 
 FOLDER = "leases"
 """In the state folder."""
@@ -97,6 +97,47 @@ class Leases:
         data = json.dumps(asdict(holder)).encode() + b"\n"
         os.pwrite(file, data, 0)
         os.ftruncate(file, len(data))
+
+
+def held(folder: Path) -> dict[str, Holder]:
+    """Service -> the run that holds its lease now. Nothing is locked for this, which would look like a run to others.
+
+    Where the kernel does not list its locks (/proc/locks), a lease counts as held while the process that signed lives.
+    """
+    found: dict[str, Holder] = {}
+    locks = _kernel_locks()
+    for path in sorted(folder.glob("*.lock")):
+        try:
+            with path.open("rb") as file:
+                holder, inode = _holder(file.read(MAX_BYTES)), os.fstat(file.fileno()).st_ino
+        except OSError:
+            continue
+        if holder and (_lives(holder) if locks is None else inode in locks):
+            found[path.stem] = holder
+    return found
+
+
+def _kernel_locks() -> frozenset[int] | None:
+    """The inodes that flock holds; None where the kernel does not tell."""
+    try:
+        text = Path("/proc/locks").read_text(encoding="ascii")
+    except OSError:
+        return None
+    # `1: FLOCK  ADVISORY  WRITE 708 08:02:1234 0 EOF` (proc_locks(5))
+    lines = [line.split() for line in text.splitlines() if " FLOCK " in line and "->" not in line]
+    return frozenset(int(words[5].rpartition(":")[2]) for words in lines if len(words) > 5)
+
+
+def _lives(holder: Holder) -> bool:
+    if holder.host != os.uname().nodename:
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _locked(file: int) -> bool:

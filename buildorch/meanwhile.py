@@ -32,9 +32,15 @@ class Meanwhile(Generic[T]):
         self._thread = threading.Thread(target=self._work, name="meanwhile", daemon=True)
         self._thread.start()
 
-    def answer(self) -> T:
-        """What the function returned, once it has; what it raised is raised here."""
-        self._thread.join()
+    def answer(self, *, within_s: float | None = None) -> T:
+        """What the function returned, once it has; what it raised is raised here.
+
+        Raises:
+            TimeoutError: it has not within so many seconds from now.
+        """
+        self._thread.join(within_s)
+        if self._thread.is_alive():
+            raise TimeoutError
         if self._error is not None:
             raise self._error
         return self._answer

@@ -1,7 +1,7 @@
 """An OCI registry over HTTP: manifests and blobs of one repository.
 
-In: an `ImageReference`. Out: bytes, by digest. Touches: the network (`put_manifest` alone writes there), docker's
-configuration for credentials, and a credential helper's process where docker is set up with one.
+In: an `ImageReference`. Out: bytes, by digest. Touches: the network (`put_manifest` and `delete_manifest` alone write
+there), docker's configuration for credentials, and a credential helper's process where docker is set up with one.
 
 What is asked for by its digest is checked against it. What a registry fails at for the moment (429, 5xx, a connection
 that breaks, bytes that are not the digest's) is asked for again, with jitter, not before Retry-After and not for longer
@@ -49,6 +49,8 @@ PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that say nothing of what was asked for, only of the moment."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
 CHUNK = 256 * 1024
+MAX_TOKEN = 1024 * 1024
+"""Bytes of a token server's answer that are read: of a longer one, what is read is no JSON."""
 HUB = "registry-1.docker.io"
 ACCEPT = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
 """The kinds of manifests and indexes, for a registry that would make up another."""
@@ -59,6 +61,8 @@ _HINTS = {
 }
 ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 """The statuses of a redirect."""
+_DONE = {"PUT": 201, "DELETE": 202}
+"""Method -> the status of success, where it is not 200."""
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -152,16 +156,29 @@ class Repository:
             MalformedDocument: the document is not JSON.
         """
         body = data, media_type or str(load_json(data, "image manifest or index").get("mediaType", ""))
+        self._write(tag, method="PUT", body=body)
 
-        def put() -> None:
+    def delete_manifest(self, digest: str) -> None:
+        """Take a manifest or index out of the repository, with every tag that names it; its blobs are the registry's.
+
+        Raises:
+            RegistryError: the registry cannot be reached, does not have it, or refuses: many do not delete (405).
+        """
+        self._write(digest, method="DELETE")
+
+    def _write(
+        self, tag_or_digest: str, *, method: Literal["PUT", "DELETE"], body: tuple[bytes, str] | None = None
+    ) -> None:
+        def write() -> None:
             if not self._may_write:
                 # Some answer a token for reading with 403, and tell where the right one is only if there is none.
                 self._authorization = ""
+            path = f"/v2/{self.name}/manifests/{tag_or_digest}"
             with ExitStack() as opened:
-                self._answered(f"/v2/{self.name}/manifests/{tag}", opened, accept="*/*", method="PUT", body=body)
+                self._answered(path, opened, accept="*/*", method=method, body=body)
             self._may_write = True
 
-        self._retried(put)
+        self._retried(write)
 
     @property
     def url(self) -> str:
@@ -227,7 +244,7 @@ class Repository:
         opened: ExitStack,
         *,
         accept: str,
-        method: Literal["GET", "HEAD", "PUT"] = "GET",
+        method: Literal["GET", "HEAD", "PUT", "DELETE"] = "GET",
         body: tuple[bytes, str] | None = None,
         follow: bool = True,
     ) -> http.client.HTTPResponse:
@@ -248,12 +265,12 @@ class Repository:
         redirects = 0
         if not follow and response.status in ELSEWHERE:
             return response
-        while body is None and response.status in ELSEWHERE and redirects < 5:
+        while method in {"GET", "HEAD"} and response.status in ELSEWHERE and redirects < 5:
             redirects += 1
             url = _moved(url, response.getheader("Location") or "")
             # Blob stores refuse a second kind of authorization: the address itself holds it.
             response = _request(url, {"Accept": accept}, opened, method=method, timeout_s=self.timeout_s)
-        if response.status != (200 if body is None else 201):
+        if response.status != _DONE.get(method, 200):
             raise RegistryError(
                 f"{self.host} gave {response.status} for {path}",
                 hint=_HINTS.get(response.status, "is it pushed there?" if response.status < 500 else "try again"),
@@ -285,7 +302,7 @@ class Repository:
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
         response = _request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers, opened, timeout_s=self.timeout_s)
         try:
-            body = response.read()
+            body = response.read(MAX_TOKEN)
         except (OSError, http.client.HTTPException) as error:
             raise RegistryError(f"{self.host} broke off on its token: {error}", transient=True) from None
         if response.status != 200:
@@ -303,6 +320,44 @@ class Repository:
         if not isinstance(token, str):
             raise RegistryError(f"{self.host} gives a token that cannot be read")
         return f"Bearer {token}"
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """How a registry answers to who says no more than hello."""
+
+    status: int
+    """200 or 401 from one that is well."""
+    wants_login: bool
+    """Whether it asks who is there; Docker Hub does, and then lets anybody pull."""
+    date: datetime | None
+    """Its clock, to the second; None where it does not say."""
+
+    @property
+    def is_registry(self) -> bool:
+        """Whether it answers as a registry does."""
+        return self.status in {200, 401}
+
+
+def greet(host: str, *, scheme: str = "", timeout_s: float = TIMEOUT_S) -> Greeting:
+    """Ask a registry for its version, `GET /v2/`, once and without a login.
+
+    Raises:
+        RegistryError: it cannot be reached, or does not answer within `timeout_s` seconds.
+    """
+    with ExitStack() as opened:
+        response = _request(f"{scheme or _scheme(host)}://{host}/v2/", {}, opened, timeout_s=timeout_s)
+        said = response.getheader("Date") or ""
+        try:
+            date = parsedate_to_datetime(said)
+        except (TypeError, ValueError):
+            return Greeting(response.status, response.status == 401, None)
+        return Greeting(response.status, response.status == 401, date.replace(tzinfo=date.tzinfo or UTC))
+
+
+def has_login(host: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether docker's configuration, or the credential helper it names, has a login for a registry."""
+    return bool(_credentials(host, environ))
 
 
 def _whole(chunks: Iterator[bytes], what: str) -> bytes:
@@ -382,9 +437,10 @@ def _request(
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
         connection.request(method, path, body, headers=dict(headers))
         response = connection.getresponse()
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last for a name that no DNS can hold
         # Nobody there, a wrong name or a wrong certificate: the same a moment later, and a closed network has many.
-        lasting = isinstance(error, ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError)
+        never = ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError | UnicodeError
+        lasting = isinstance(error, never)
         raise RegistryError(f"the registry at {parts.netloc} does not answer: {error}", transient=not lasting) from None
     # An answer that closes its connection takes the socket over from it.
     opened.callback(response.close)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from buildorch.events import LeaseAwaited
+    from buildorch.forecast import Forecast
     from buildorch.inputs import Inputs
     from buildorch.leases import Leases
     from buildorch.plan import Plan, Solve
@@ -245,6 +246,15 @@ class Run:
             jobs=self.jobs,
             engine=self.at_hand.facts,
         )
+
+    def forecast(self) -> Forecast:
+        """What is to be built is expected to take, by the ledger; of what is skipped nothing is read."""
+        from buildorch.forecast import Forecast  # noqa: PLC0415 - for a view that draws it
+
+        ledger, solves = self.at_hand.ledger, self.builds.solves
+        names = [solve.name for solve in solves]
+        depends_on = {solve.name: solve.depends_on for solve in solves}
+        return Forecast(ledger.durations(names), ledger.step_durations(names), depends_on)
 
     def intend(self) -> list[StepWarned]:
         """Note in the ledger what is about to be built; what is to be told before it is.

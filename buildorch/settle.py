@@ -51,7 +51,7 @@ def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reas
             if read := _read(solve, solved.digest, images, case):
                 facts, verdict = read
         except EngineError as error:
-            failure = _unmeasured(error)
+            failure = unmeasured(error)
     return ServiceRecord(
         status=_status(failure),
         reason=reason,
@@ -138,7 +138,8 @@ def _documents(solve: Solve, digest: str, images: Images, case: Case, *, is_reco
     return None
 
 
-def _unmeasured(error: EngineError) -> Failure:
+def unmeasured(error: EngineError) -> Failure:
+    """Why nobody knows what an image that was built is."""
     return Failure(
         kind=FailureKind.UNMEASURED,
         message=f"it was built, but not measured: {error}",

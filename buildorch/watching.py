@@ -54,7 +54,7 @@ class WatchingSolver:
         if isinstance(outcome, Failure):
             return outcome
         changed = await anyio.to_thread.run_sync(now.changed)
-        return _unbelieved(changed) if changed else outcome
+        return unbelieved(changed) if changed else outcome
 
     def _current(self, solve: Solve) -> Inputs:
         """The inputs as they were read, or read again where they changed since."""
@@ -63,7 +63,8 @@ class WatchingSolver:
         return self.inputs[solve.name]
 
 
-def _unbelieved(changed: tuple[str, ...]) -> Failure:
+def unbelieved(changed: tuple[str, ...]) -> Failure:
+    """Why what a build gave is not believed."""
     named = some_of(changed, at_most=NAMED_AT_MOST)
     return Failure(
         kind=FailureKind.CONTEXT_CHANGED,

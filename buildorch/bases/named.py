@@ -30,10 +30,15 @@ def named(solve: Solve) -> tuple[str, ...]:
         for context in solve.contexts.values()
         if isinstance(context, str) and context.startswith(SCHEME)
     )
-    return tuple(dict.fromkeys((*_images(solve), *inside)))
+    return tuple(dict.fromkeys((*in_dockerfile(solve), *inside)))
 
 
-def _images(solve: Solve) -> tuple[str, ...]:
+def in_dockerfile(solve: Solve) -> tuple[str, ...]:
+    """The images that its Dockerfile takes, as written; none where it is in a remote context.
+
+    Raises:
+        UsageError: the Dockerfile cannot be read.
+    """
     if not isinstance(solve.dockerfile, Path):
         return ()
     try:

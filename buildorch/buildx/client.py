@@ -46,14 +46,16 @@ class Buildx:
         seen = path.stat()
         return f"{path}:{seen.st_size}:{seen.st_mtime_ns}"
 
-    def version(self) -> str:
+    def version(self, *, timeout_s: float = 30) -> str:
         """What buildx calls itself, such as `0.29.1`.
 
         Raises:
-            BuildxMissing: it does not run.
+            BuildxMissing: it does not run, or does not end within `timeout_s` seconds.
         """
         try:
-            done = subprocess.run([*self.command, "version"], capture_output=True, text=True, check=True, timeout=30)
+            done = subprocess.run(
+                [*self.command, "version"], capture_output=True, text=True, check=True, timeout=timeout_s
+            )
         except (OSError, subprocess.SubprocessError) as error:
             raise BuildxMissing(f"docker buildx does not run: {error}") from None
         words = done.stdout.split()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 GARBAGE = 50_000
 """New objects between two searches for unused circles of them; Python's own 700 is for programs that run for long."""
+COMPLETE = "BUILDORCH_COMPLETE"
+"""The variable by which the scripts of `buildorch completion` ask for words."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +60,7 @@ def _run(argv: Sequence[str] | None) -> int:
     from buildorch.cli.commands import app  # noqa: PLC0415
 
     try:
-        result = app.main(args=argv, prog_name="buildorch", standalone_mode=False)
+        result = app.main(args=argv, prog_name="buildorch", standalone_mode=False, complete_var=COMPLETE)
     except click.exceptions.Abort:
         return errors.EXIT_INTERRUPTED
     except SystemExit:

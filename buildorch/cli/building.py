@@ -42,7 +42,7 @@ def build(run: Run, show: Callable[[Event], None], *, fail_fast: bool) -> Report
 async def _build(run: Run, show: Callable[[Event], None], fail_fast: bool, stop: Stop) -> Report | None:  # noqa: FBT001
     report = None
     async with anyio.create_task_group() as group:
-        group.start_soon(_watch_signals, stop, group.cancel_scope)
+        group.start_soon(watch_signals, stop, group.cancel_scope)
         async with pipeline.building(run, fail_fast=fail_fast, stop=stop) as events:
             async for event in events:
                 show(event)
@@ -52,7 +52,7 @@ async def _build(run: Run, show: Callable[[Event], None], fail_fast: bool, stop:
     return report
 
 
-async def _watch_signals(stop: Stop, scope: anyio.CancelScope) -> None:
+async def watch_signals(stop: Stop, scope: anyio.CancelScope) -> None:
     """The first signal ends the run in good order, the second at once."""
     with anyio.open_signal_receiver(*_EXIT_CODES) as signals:
         async for number in signals:

@@ -22,6 +22,7 @@ from buildorch.cli.options import (
     ledger_path,
     open_ledger,
     selecting,
+    services_typed,
 )
 from buildorch.errors import UnknownService
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True}
 
 
-@click.group(cls=App, context_settings=CONTEXT)
+@click.group(cls=App, context_settings=CONTEXT, epilog="Example: buildorch build-all -j 4")
 @click.version_option(__version__, prog_name="buildorch")
 def app() -> None:
     """Build many container images with BuildKit at once, measure them, and record what came out."""
@@ -47,7 +48,7 @@ def build_all(**options: Any) -> int:  # noqa: ANN401 - click's options
 
 
 @app.command("build", epilog="Example: buildorch build backend --set 'backend.args.VERSION=1.2'")
-@click.argument("services", nargs=-1, required=True)
+@click.argument("services", nargs=-1, required=True, shell_complete=services_typed)
 @building
 def build(services: tuple[str, ...], **options: Any) -> int:  # noqa: ANN401
     """Build the named services and what they build on."""
@@ -75,7 +76,7 @@ def _request(services: tuple[str, ...], **options: Any) -> Any:  # noqa: ANN401 
 
 
 @app.command("plan", epilog="Example: buildorch plan --format json")
-@click.argument("services", nargs=-1)
+@click.argument("services", nargs=-1, shell_complete=services_typed)
 @selecting
 @FORMAT
 def plan_command(services: tuple[str, ...], output_format: str, **options: Any) -> None:  # noqa: ANN401
@@ -86,7 +87,7 @@ def plan_command(services: tuple[str, ...], output_format: str, **options: Any) 
 
 
 @app.command("explain", epilog="Example: buildorch explain backend")
-@click.argument("services", nargs=-1, required=True)
+@click.argument("services", nargs=-1, required=True, shell_complete=services_typed)
 @selecting
 @FORMAT
 def explain(services: tuple[str, ...], output_format: str, **options: Any) -> None:  # noqa: ANN401
@@ -106,7 +107,7 @@ def show(file: Path, output_format: str) -> None:
 
 
 @app.command("history", epilog="Example: buildorch history backend --limit 50")
-@click.argument("service")
+@click.argument("service", shell_complete=services_typed)
 @click.option("-n", "--limit", type=click.IntRange(min=1), default=20, help="How many records, the newest first.")
 @formats("csv")
 @FILE
@@ -126,7 +127,7 @@ def history(service: str, limit: int, file: Path, output_format: str) -> None:
 
 
 @app.command("check", epilog="Example: buildorch check backend registry.example/shop/base@sha256:...")
-@click.argument("names", metavar="[SERVICE|IMAGE]...", nargs=-1)
+@click.argument("names", metavar="[SERVICE|IMAGE]...", nargs=-1, shell_complete=services_typed)
 @click.option("--platform", "platforms", multiple=True, help="Judge this platform alone; may be repeated.")
 @ALLOW_POLICIES
 @SET
@@ -140,7 +141,7 @@ def check(output_format: str, **options: Any) -> int:  # noqa: ANN401
 
 
 @app.command("diff", epilog="Example: buildorch diff backend --fail-on-growth 5%")
-@click.argument("names", metavar="[SERVICE|RUN|FILE|IMAGE]...", nargs=-1)
+@click.argument("names", metavar="[SERVICE|RUN|FILE|IMAGE]...", nargs=-1, shell_complete=services_typed)
 @click.option("--fail-on-growth", metavar="PERCENT", help="Exit with 3 if an image's unpacked size grew by more.")
 @FILE
 @FORMAT
@@ -164,7 +165,7 @@ def lock(references: tuple[str, ...], file: Path, output_format: str, **options:
     return locking.run(file, references, output_format=output_format, **options)
 
 
-@app.group("ledger")
+@app.group("ledger", epilog="Example: buildorch ledger verify")
 def ledger_group() -> None:
     """Verify, repair and export the ledger of all runs."""
 

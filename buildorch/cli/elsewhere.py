@@ -14,9 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ELSEWHERE: Final[Mapping[str, tuple[str, str]]] = {
+    "builders": ("buildorch.cli.builders", "builders"),
+    "cache": ("buildorch.cli.caching", "cache"),
+    "compare": ("buildorch.cli.comparing", "compare"),
+    "completion": ("buildorch.cli.completion", "completion"),
+    "doctor": ("buildorch.cli.doctoring", "doctor"),
     "export": ("buildorch.cli.interop", "export"),
+    "images": ("buildorch.cli.handing_over", "images"),
     "import": ("buildorch.cli.interop", "import_command"),
+    "init": ("buildorch.cli.starting", "init"),
     "report": ("buildorch.cli.reporting", "report"),
+    "resolve": ("buildorch.cli.handing_over", "resolve"),
 }
 """Each command that is not in `commands.py`: its module and its name there. A build pays for none of them."""
 

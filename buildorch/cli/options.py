@@ -25,6 +25,13 @@ FILE = click.option(
 )
 
 
+def services_typed(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of services that a shell may complete a word to."""
+    from buildorch.cli.completion import services  # noqa: PLC0415 - only where a shell asks
+
+    return services(context, parameter, incomplete)
+
+
 def formats(*more: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option for how stdout is written."""
     choices = ["text", "json", *more]

@@ -1,7 +1,7 @@
 """Running a build for a person or a script: views and the summary.
 
-In: a `BuildRequest`. Out: an exit code. Touches: stdout, stderr, what `summarising` touches. An event loop is started
-only for a build.
+In: a `BuildRequest`. Out: an exit code. Touches: stdout, stderr, what `summarising` touches; reads TERM, and what CI
+systems set. An event loop is started only for a build.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from buildorch.runs import Run
 
 
+DUMB = ("dumb", "unknown", "")
+"""Values of TERM on which nothing can be drawn again; without TERM nothing is known to work either."""
+
+
 class View(Protocol):
     """Something that shows events."""
 
@@ -41,7 +45,7 @@ class View(Protocol):
 def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_format: str) -> int:
     """Build, show, and say how it went."""
     with runs.opened(request) as opened, ExitStack() as shown:
-        show = _shown([shown.enter_context(view) for view in _views(progress, log_format)], log_format)
+        show = _shown([shown.enter_context(view) for view in _views(opened, progress, log_format)], log_format)
         report = _run(opened, show, fail_fast=request.fail_fast)
         before = opened.at_hand.past.images
     if not isinstance(report, int) and summarising.wanted(os.environ):
@@ -49,11 +53,20 @@ def run(request: BuildRequest, *, progress: str, log_format: LogFormat, output_f
     if isinstance(report, int):
         return report  # its record is written, there is nothing left to print
     try:
-        sys.stdout.write(report.to_json() if output_format == "json" else report_text(report) + "\n")
+        sys.stdout.write(report.to_json() if output_format == "json" else summary(report))
         sys.stdout.flush()
     except BrokenPipeError:
         nobody_reads(sys.stdout)
     return report.exit_code
+
+
+def summary(report: Report) -> str:
+    """The table and what is below it; it quotes logs, which tell a CI system nothing."""
+    from buildorch.report.folds import folds  # noqa: PLC0415 - here and for the plain view
+
+    on_ci = folds(os.environ)
+    lines = report_text(report).split("\n")
+    return "".join(f"{on_ci.harmless(line) if on_ci else line}\n" for line in lines)
 
 
 def _run(opened: Run, show: Callable[[Event], None], *, fail_fast: bool) -> Report | int:
@@ -85,18 +98,32 @@ def _shown(views: list[View], log_format: LogFormat) -> Callable[[Event], None]:
     return show
 
 
-def _views(progress: str, log_format: str) -> list[View]:
-    if progress == "auto":
-        progress = "quiet" if log_format == "json" else "tty" if sys.stderr.isatty() else "plain"
-    match progress:
-        case "tty":
-            from buildorch.report.live import LiveView  # noqa: PLC0415 - loads rich
+def kind(progress: str, log_format: str, *, terminal: str | None) -> str:
+    """Which view `--progress` means: nothing is drawn over where that cannot be done.
 
-            return [LiveView()]
+    Args:
+        progress: as given.
+        log_format: as given.
+        terminal: what kind of terminal stderr is, as TERM says; None where it is none.
+    """
+    if progress == "auto":
+        progress = "quiet" if log_format == "json" else "tty"
+    return "plain" if progress == "tty" and (terminal is None or terminal.lower() in DUMB) else progress
+
+
+def _views(opened: Run, progress: str, log_format: str) -> list[View]:
+    terminal = os.environ.get("TERM", "") if sys.stderr.isatty() else None
+    match kind(progress, log_format, terminal=terminal):
+        case "tty":
+            from buildorch.cli import keyboard  # noqa: PLC0415 - what only a terminal needs
+            from buildorch.report.live import LiveView  # noqa: PLC0415
+
+            return [LiveView(opened.forecast, keys=keyboard.keys())]
         case "plain":
+            from buildorch.report.folds import folds  # noqa: PLC0415
             from buildorch.report.plain import PlainView  # noqa: PLC0415
 
-            return [PlainView(sys.stderr)]
+            return [PlainView(sys.stderr, folds=folds(os.environ))]
         case "json":
             from buildorch.report.lines import JsonLinesView  # noqa: PLC0415
 

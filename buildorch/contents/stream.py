@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from buildorch.errors import MalformedDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 BLOCK = 512
 """What headers and data are padded to (POSIX.1-2017, pax, "ustar Interchange Format")."""
@@ -63,7 +63,7 @@ class Stream:
         """How much of the opened data has not been read."""
         return self._left
 
-    def data(self, size: int | None = None) -> Iterator[memoryview]:
+    def data(self, size: int | None = None) -> Iterable[memoryview]:
         """The next `size` bytes of the opened data, or all that is left of it.
 
         Raises:
@@ -72,6 +72,15 @@ class Stream:
         size = self._left if size is None else size
         if size > self._left:
             raise MalformedDocument("layer", "its tar has less data than a header says")
+        begin, end = self._at, self._at + size
+        if end > len(self._piece):
+            return self._pieced(size)
+        self._at = end
+        self._left -= size
+        return (memoryview(self._piece)[begin:end],) if size else ()
+
+    def _pieced(self, size: int) -> Iterator[memoryview]:
+        """Data that does not lie in one piece."""
         for view in self._views(size):
             self._left -= len(view)
             size -= len(view)
@@ -106,8 +115,9 @@ class Stream:
 
     def _close(self) -> None:
         """Pass over what is left of the data, and its padding, where an archive may end: nothing is missing then."""
-        for _ in self.data():
-            pass
+        if self._left:
+            for _ in self.data():
+                pass
         self._at += self._padding
         behind = self._at - len(self._piece)
         if behind > 0:

@@ -71,7 +71,7 @@ class _Found:
             return
         kind, path = change
         if kind in {"whiteout", "opaque"}:
-            self._weigh(path)
+            self._weigh(len(path))
             self.rows.append((path, kind, 0, 0, 0, 0, "", "", False, member.stored))
             return
         self.packages.pop(path, None)
@@ -84,7 +84,7 @@ class _Found:
             target = paths.text_of(member.target)
             if kind == "hardlink":
                 self._linked(path, paths.below_root(member.target))
-        self._weigh(path, target)
+        self._weigh(len(path) + len(target))
         owner = member.uid & _OWNER, member.gid & _OWNER
         mode, stored = member.mode & _MODE, member.stored
         self.rows.append((path, kind, member.size, mode, *owner, target, digest, is_private_key, stored))
@@ -110,12 +110,12 @@ class _Found:
 
     def _tell(self, path: str, told: tuple[Package, ...]) -> None:
         for one in told:
-            self._weigh(one.name, one.version)
+            self._weigh(len(one.name) + len(one.version))
         if told:
             self.packages[path] = told
 
-    def _weigh(self, *texts: str) -> None:
-        self.text += sum(map(len, texts))
+    def _weigh(self, characters: int) -> None:
+        self.text += characters
         if self.text > MAX_TEXT:
             raise MalformedDocument("layer", f"its names are longer than {MAX_TEXT} characters, the most that are read")
 

@@ -12,9 +12,10 @@ from buildorch.lazy import names_of
 
 if TYPE_CHECKING:
     from buildorch.engine.api import Engine, EngineInfo, InspectedImage
-    from buildorch.engine.containerd import Containerd, Stored, containerd_of, full_name, stored
+    from buildorch.engine.containerd import Containerd, Stored, containerd_of, data_root_here, full_name, stored
     from buildorch.engine.containers import try_start
     from buildorch.engine.content import read_blob
+    from buildorch.engine.disk_usage import read_build_cache
     from buildorch.engine.saved import SavedImage, read_saved, read_saved_layers
     from buildorch.engine.trial import Trial
 
@@ -27,8 +28,10 @@ __all__ = [
     "Stored",
     "Trial",
     "containerd_of",
+    "data_root_here",
     "full_name",
     "read_blob",
+    "read_build_cache",
     "read_saved",
     "read_saved_layers",
     "stored",
@@ -44,8 +47,10 @@ _HOMES = {
     "Stored": "containerd",
     "Trial": "trial",
     "containerd_of": "containerd",
+    "data_root_here": "containerd",
     "full_name": "containerd",
     "read_blob": "content",
+    "read_build_cache": "disk_usage",
     "read_saved": "saved",
     "read_saved_layers": "saved",
     "stored": "containerd",

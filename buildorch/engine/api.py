@@ -49,6 +49,8 @@ class EngineInfo:
     """The socket of its containerd, a path on the engine's machine; empty before API 1.46."""
     namespace: str
     """The containerd namespace of its images."""
+    time: str = ""
+    """Its clock when it answered, RFC 3339."""
 
     def facts(self, buildx_version: str) -> EngineFacts:
         """The part that is recorded."""
@@ -122,13 +124,13 @@ class Engine:
             connection.close()
         return False
 
-    def info(self) -> EngineInfo:
+    def info(self, *, timeout_s: float = TIMEOUT_S) -> EngineInfo:
         """What the engine says of itself.
 
         Raises:
-            EngineUnreachable: it does not answer.
+            EngineUnreachable: it does not answer within `timeout_s` seconds.
         """
-        said = self._json("/info")
+        said = self._json("/info", timeout_s=timeout_s)
         driver = [value for key, value in said.get("DriverStatus") or () if key == "driver-type"]
         containerd = mapping_in(said, "Containerd")
         return EngineInfo(
@@ -142,6 +144,7 @@ class Engine:
             data_root=str(said.get("DockerRootDir") or ""),
             containerd=str(containerd.get("Address") or ""),
             namespace=str(mapping_in(containerd, "Namespaces").get("Containers") or ""),
+            time=str(said.get("SystemTime") or ""),
         )
 
     def inspect(self, references: Iterable[str]) -> Iterator[InspectedImage | None]:
@@ -266,8 +269,8 @@ class Engine:
         if response.status != expected:
             raise EngineError(f"the Docker engine at {self.endpoint} does not {what}: {message_of(body)}")
 
-    def _json(self, path: str) -> dict[str, Any]:
-        status, body = self.call("GET", path)
+    def _json(self, path: str, *, timeout_s: float) -> dict[str, Any]:
+        status, body = self.call("GET", path, timeout_s=timeout_s)
         if status != 200:
             raise EngineUnreachable(self.endpoint, f"{path} gave {status}: {message_of(body)}")
         try:

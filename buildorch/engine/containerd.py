@@ -86,6 +86,16 @@ def containerd_of(info: EngineInfo) -> Containerd | None:
     return Containerd(info.containerd, info.namespace)
 
 
+def data_root_here(info: EngineInfo) -> Path | None:
+    """The engine's data root, where it is a folder of this machine; None elsewhere, as behind a forwarded socket."""
+    root = Path(info.data_root)
+    try:
+        is_here = info.endpoint.startswith("unix:") and _is_dockerds(urlsplit(info.endpoint).path)
+        return root if is_here and info.data_root and root.is_dir() else None
+    except (OSError, ValueError):
+        return None
+
+
 def _is_dockerds(path: str) -> bool:
     """Whether a process of this machine that listens as dockerd holds a socket, or process 1 for it (systemd)."""
     if not hasattr(socket, "SO_PEERCRED"):

@@ -2,8 +2,8 @@
 
 In: a connected stream, method names, messages as bytes. Out: the answers' messages as bytes. Touches: that stream.
 
-HTTP/2 is the library h2's. Messages have a few fields each way, so they are read and written here: grpcio and protobuf
-would take longer to import than all the calls of a run take.
+HTTP/2 is the library h2's, but for frames of data alone (`frames.py`). Messages have a few fields each way, so they are
+read and written here: grpcio and protobuf would take longer to import than all the calls of a run take.
 
 Sources: gRPC over HTTP2 (grpc/grpc `doc/PROTOCOL-HTTP2.md`); the encoding guide of protobuf.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from buildorch.engine.frames import LARGEST, Frames, window_update
 from buildorch.errors import MalformedDocument
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from h2.events import Event
 
 WINDOW = 8 * 1024 * 1024
-FRAME = 128 * 1024
-"""Most bytes of a frame that the server may send: to take HTTP/2's own 16 KiB apart costs half as much again."""
 PIECE = 256 * 1024
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 
@@ -50,11 +49,12 @@ class Channel:
         from h2.settings import SettingCodes, Settings  # noqa: PLC0415
 
         self._stream, self._received = stream, received
+        self._frames, self._taken = Frames(), 0
         self._link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
         headers = self._link.DEFAULT_MAX_HEADER_LIST_SIZE  # h2's own settings otherwise
-        wanted = {SettingCodes.MAX_FRAME_SIZE: FRAME, SettingCodes.MAX_HEADER_LIST_SIZE: headers}
+        wanted = {SettingCodes.MAX_FRAME_SIZE: LARGEST, SettingCodes.MAX_HEADER_LIST_SIZE: headers}
         self._link.local_settings = Settings(client=True, initial_values=wanted)
-        self._link.max_inbound_frame_size = FRAME
+        self._link.max_inbound_frame_size = LARGEST
         self._link.initiate_connection()
         self._link.increment_flow_control_window(WINDOW)
 
@@ -77,11 +77,15 @@ class Channel:
             unsent = self._send(stream_id, unsent)
             for event in self._receive():
                 match event:
+                    case memoryview():
+                        self._taken += len(event)
+                        yield from messages.feed(event)
                     case h2.events.DataReceived():
                         link.acknowledge_received_data(event.flow_controlled_length, stream_id)
                         yield from messages.feed(event.data)
                     case h2.events.ResponseReceived() | h2.events.TrailersReceived():
                         _check({str(key): str(value) for key, value in event.headers})
+                        self._frames.stream = stream_id
                     case h2.events.StreamEnded():
                         return
                     case h2.events.StreamReset() | h2.events.ConnectionTerminated():
@@ -95,21 +99,28 @@ class Channel:
         while unsent and (room := min(link.local_flow_control_window(stream_id), link.max_outbound_frame_size)) > 0:
             link.send_data(stream_id, unsent[:room], end_stream=len(unsent) <= room)
             unsent = unsent[room:]
-        if waiting := link.data_to_send():
+        waiting = link.data_to_send()
+        if self._taken >= WINDOW // 4:  # h2 knows nothing of these bytes
+            waiting += window_update(0, self._taken) + window_update(stream_id, self._taken)
+            self._taken = 0
+        if waiting:
             self._stream.sendall(waiting)
         return unsent
 
-    def _receive(self) -> list[Event]:
+    def _receive(self) -> list[Event | memoryview]:
         import h2.exceptions  # noqa: PLC0415
 
         received = self._received or self._stream.recv(PIECE)
         self._received = b""
         if not received:
             raise BrokenCall("it closed the connection")
+        found: list[Event | memoryview] = []
         try:
-            return self._link.receive_data(received)
-        except h2.exceptions.ProtocolError as error:
+            for frame in self._frames.cut(received):
+                found += [frame] if isinstance(frame, memoryview) else self._link.receive_data(frame)
+        except (h2.exceptions.ProtocolError, MalformedDocument) as error:
             raise BrokenCall("it broke HTTP/2", error) from None
+        return found
 
 
 _PSEUDO = [(":method", "POST"), (":scheme", "http"), (":authority", "localhost")]
@@ -128,15 +139,17 @@ class Messages:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
         """The messages that are whole with this data."""
         self._buffer += data
         while len(self._buffer) >= 5:
             (length,) = struct.unpack_from(">I", self._buffer, 1)
             if len(self._buffer) < 5 + length:
                 return
-            yield bytes(self._buffer[5 : 5 + length])
+            with memoryview(self._buffer)[5 : 5 + length] as message:
+                whole = bytes(message)
             del self._buffer[: 5 + length]
+            yield whole
 
 
 def text_field(number: int, text: str) -> bytes:

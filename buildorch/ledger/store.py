@@ -39,9 +39,15 @@ _ENTRIES = "SELECT r.sequence, r.run_id, started_at, service, record FROM record
 _IMAGES = f"""SELECT records.sequence, service, record, records.checksum IS {schema.RECORD_SUM}
 FROM records JOIN runs USING (run_id)
 WHERE records.sequence IN (SELECT max(sequence) FROM records WHERE digest IS NOT NULL GROUP BY service)"""  # noqa: S608
+_STEP_DURATIONS = """SELECT sequence, json_extract(step.value, '$.name'), sum(json_extract(step.value, '$.duration_s')),
+min(json_extract(step.value, '$.cached')) FROM (
+    SELECT sequence, record FROM records WHERE service = ? AND status = 'built' ORDER BY sequence DESC LIMIT ?
+), json_each(record, '$.timeline') AS step GROUP BY 1, 2 ORDER BY 1 DESC"""
 DAMAGED_HINT = "`buildorch ledger verify` finds all that is damaged; with --repair it saves the rest"
 BUILDS_THAT_TELL = 5
 """How many of a service's builds say how long the next may take."""
+BUILDS_THAT_TELL_OF_STEPS = 20
+"""More, as most steps come from the cache in most builds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +264,25 @@ class Ledger:
             if rows:
                 found[service] = max(float(str(row[0])) for row in rows)
         return found
+
+    def step_durations(self, services: Iterable[str]) -> dict[str, dict[str, float | None]]:
+        """Service -> each step of its last build -> the seconds it took at most when it was executed.
+
+        Null for a step that came from the cache in all of the last builds: that says nothing of what it takes.
+        """
+        return {service: steps for service in services if (steps := self._step_durations(service))}
+
+    def _step_durations(self, service: str) -> dict[str, float | None]:
+        newest: object = None
+        steps: dict[str, float | None] = {}
+        for sequence, name, seconds, cached in self._read(_STEP_DURATIONS, (service, BUILDS_THAT_TELL_OF_STEPS)):
+            newest = newest or sequence
+            if sequence != newest and name not in steps:
+                continue
+            before = steps.setdefault(str(name), None)
+            if not cached:
+                steps[str(name)] = max(before or 0.0, float(str(seconds)))
+        return steps
 
     def snapshot(self, service: str) -> bytes | None:
         """What was kept of the inputs of a service's last image."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fnmatch
 from typing import TYPE_CHECKING
 
+from buildorch.bases.names import key
 from buildorch.policy.unread import unread
 from buildorch.record import Finding
 
@@ -26,8 +27,8 @@ def rule(subject: Subject) -> Iterator[Finding]:
         yield unread("bases", "base images", key="bases")
         return
     for image in subject.dockerfile.images:
-        name = image.name.removeprefix("docker.io/").removeprefix("library/").split("@", 1)[0]
-        if not any(fnmatch.fnmatchcase(name, glob) for glob in allowed):
+        name = key(image.name.partition("@")[0])
+        if not any(_is_meant(name, listed) for listed in allowed):
             yield Finding(
                 rule="bases",
                 severity="error",
@@ -44,3 +45,9 @@ def rule(subject: Subject) -> Iterator[Finding]:
             hint="give the ARG a default before the first FROM, or a value under args",
             line=line,
         )
+
+
+def _is_meant(name: str, listed: str) -> bool:
+    """Whether a name, which is canonical, is this one of the list or fits its glob: `python:*` takes `python` too."""
+    forms = (name, f"{name}:latest") if ":" not in name.rpartition("/")[2] else (name,)
+    return name == key(listed) or any(fnmatch.fnmatchcase(form, listed) for form in forms)

@@ -1,214 +1,297 @@
-"""The view for a terminal: a line a service, redrawn in place.
+"""The view for a terminal: a picture of the run, redrawn in place, and taken away at the end.
 
-In: events. Out: a picture on stderr. Touches: the terminal, through rich, which is loaded only here.
+In: events, and the keys somebody presses. Out: pictures on stderr. Touches: the terminal, through one thread; rich is
+loaded for its first picture.
+
+Only lines that changed are written, and the cursor stays visible, below the picture: a terminal whose program is killed
+has nothing to get over.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import shutil
+import sys
+import threading
 import time
-from dataclasses import field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Protocol, Self, TextIO, cast
 
-from buildorch.events import (
-    Event,
-    LeaseAwaited,
-    RunStarted,
-    ServiceFinished,
-    SolveFinished,
-    SolveRetried,
-    SolveStarted,
-    StepFinished,
-    StepProgress,
-    StepStarted,
-)
-from buildorch.quantities import human_bytes, human_seconds
-from buildorch.report.plain import outcome
+from buildorch.errors import LedgerError
+from buildorch.events import Event, LeaseAwaited, RunFinished, RunStarted
+from buildorch.forecast import Forecast
+from buildorch.meanwhile import Meanwhile
+from buildorch.report.board import Board
+from buildorch.report.picture import Canvas, Choice, Row, chosen_next, picture
 from buildorch.report.text import printable
-from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-REFRESH_PER_S = 8
-
-
-@dataclass(slots=True)
-class Line:
-    """One service's state on the screen."""
-
-    state: str = "waiting"
-    """waiting, building, measuring, or the record's status."""
-    begun: float = 0.0
-    took: float | None = None
-    current: dict[str, str] = field(default_factory=dict)
-    """vertex -> name, of what runs now, oldest first."""
-    seen: set[str] = field(default_factory=set)
-    done: set[str] = field(default_factory=set)
-    cached: set[str] = field(default_factory=set)
-    moved: dict[str, int] = field(default_factory=dict)
-    ended: str = ""
-
-    @property
-    def doing(self) -> str:
-        """What to say about it now."""
-        if self.ended:
-            return self.ended
-        return next(reversed(self.current.values()), "")
+REFRESH_S = 0.25
+FIRST_S = 0.15
+"""A run that is over before this is never drawn, and loads nothing."""
 
 
-class Board:
-    """What the screen shows, as a fold of events: no terminal is touched here."""
+class Keys(Protocol):
+    """Where keys come from."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self.begun = clock()
-        self.jobs = 0
-        self.awaited = ""
-        """What the run waits for before it begins."""
-        self.lines: dict[str, Line] = {}
+    def wait(self, seconds: float) -> Sequence[str]:
+        """Wait for keys: `up`, `down`, `log`, `close`; `resumed` where the terminal was somebody else's meanwhile."""
 
-    def update(self, event: Event) -> None:
-        """Fold one event."""
-        match event:
-            case LeaseAwaited():
-                self.awaited = f"{event.service}: waiting for {printable(event.holder_text)}"
-            case RunStarted():
-                self.jobs, self.awaited = event.jobs, ""
-                self.lines = {name: Line() for name in event.services}
-            case SolveStarted():
-                self.lines[event.service] = Line(state="building", begun=self._clock())
-            case StepStarted():
-                line = self.lines[event.service]
-                line.current[event.vertex] = printable(event.name.splitlines()[0] if event.name else "")
-                if _counts(event):
-                    line.seen.add(event.vertex)
-            case StepFinished():
-                self._finished(self.lines[event.service], event)
-            case StepProgress():
-                # A transfer's item is named by its digest or path; counts of other things have no unit to show.
-                if event.item.startswith(("sha256:", "transferring", "pushing", "extracting")):
-                    self.lines[event.service].moved[event.item] = event.current
-            case SolveRetried() | SolveFinished() | ServiceFinished():
-                self._ended(self.lines[event.service], event)
-            case _:
-                pass
+    def listen(self) -> bool:
+        """Read keys from here on, where that is possible."""
 
-    def _finished(self, line: Line, event: StepFinished) -> None:
-        line.current.pop(event.vertex, None)
-        if _counts(event):
-            line.done.add(event.vertex)
-            if event.cached:
-                line.cached.add(event.vertex)
+    def end(self) -> None:
+        """End the waiting of another thread, now and ever after."""
 
-    def _ended(self, line: Line, event: SolveRetried | SolveFinished | ServiceFinished) -> None:
-        match event:
-            case SolveRetried():
-                line.current = {"": f"trying again: {printable(event.failure.message)}"}
-            case SolveFinished():
-                line.state, line.took = "measuring", event.duration_s
-                line.current = {"": "measuring the image"}
-            case ServiceFinished():
-                line.state, line.ended = event.record.status, outcome(event.record)
-
-    def headline(self) -> str:
-        """The whole run in one line."""
-        if self.awaited:
-            return f"{human_seconds(self._clock() - self.begun)}  {self.awaited}"
-        states = [line.state for line in self.lines.values()]
-        said = ", ".join(
-            f"{states.count(state)} {state}"
-            for state in (
-                "waiting",
-                "building",
-                "measuring",
-                "built",
-                "skipped",
-                "failed",
-                "blocked",
-                "cancelled",
-            )
-            if state in states
-        )
-        return f"{human_seconds(self._clock() - self.begun)}  {said}  (at most {self.jobs} at once)"
-
-    def rows(self, limit: int) -> list[tuple[str, str, str, str, str, str]]:
-        """(service, state, steps, bytes, time, doing), the busiest first where there is no room for all."""
-        order = {"building": 0, "measuring": 0, "failed": 1, "blocked": 2, "waiting": 3}
-        names = list(self.lines)
-        if len(names) > limit:
-            names = sorted(names, key=lambda name: order.get(self.lines[name].state, 4))[: max(limit - 1, 0)]
-        rows = [self._row(name, self.lines[name]) for name in names]
-        if len(names) < len(self.lines):
-            rows.append((f"... and {len(self.lines) - len(names)} more", "", "", "", "", ""))
-        return rows
-
-    def _row(self, name: str, line: Line) -> tuple[str, str, str, str, str, str]:
-        steps = f"{len(line.done)}/{len(line.seen)}" if line.seen else ""
-        if line.cached:
-            steps += f" ({len(line.cached)} cached)"
-        moved = sum(line.moved.values())
-        took = line.took if line.took is not None else self._clock() - line.begun
-        return (
-            name,
-            line.state,
-            steps,
-            human_bytes(moved) if moved else "",
-            "" if line.state == "waiting" else human_seconds(took),
-            line.doing,
-        )
+    def close(self) -> None:
+        """Leave the terminal as it was."""
 
 
-def _counts(event: StepStarted | StepFinished) -> bool:
-    """Whether it is a step of the record's `steps`: FROM only takes an image."""
-    return event.step and "] FROM " not in event.name
+class NoKeys:
+    """Where there is nobody to press one."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+
+    def wait(self, seconds: float) -> Sequence[str]:
+        """Wait."""
+        self._ended.wait(seconds)
+        return ()
+
+    def listen(self) -> bool:
+        """There are none."""
+        return False
+
+    def end(self) -> None:
+        """Wait no more."""
+        self._ended.set()
+
+    def close(self) -> None:
+        """Nothing was changed."""
 
 
 class LiveView:
-    """Draws a `Board` on the terminal and leaves its last picture there."""
+    """Draws a `Board` on the terminal until the run is over."""
 
-    def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - 40 ms, only on a terminal
-        from rich.live import Live  # noqa: PLC0415
+    def __init__(
+        self,
+        forecast: Callable[[], Forecast] = Forecast,
+        *,
+        keys: Keys | None = None,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """A view that has drawn nothing yet.
 
-        self._board = Board()
-        self._console = Console(stderr=True)
-        self._live = Live(
-            console=self._console,
-            refresh_per_second=REFRESH_PER_S,
-            get_renderable=self._picture,
-            transient=True,
-        )
+        Args:
+            forecast: asked once, for the first picture of a run that has begun.
+            keys: where keys come from.
+            stream: the terminal; stderr by default.
+            clock: seconds.
+        """
+        self._forecast: Callable[[], Forecast] | None = forecast
+        self._keys = keys or NoKeys()
+        self._stream = stream or sys.stderr
+        self._board = Board(clock)
+        self._choice = Choice()
+        self._turn = threading.Lock()
+        """Held to fold an event, and to look at what was folded."""
+        self._is_over = False
+        self._above = io.StringIO()
+        self._drawing: Meanwhile[None] | None = None
+        self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        self.finish()
 
     def update(self, event: Event) -> None:
-        """Fold the event; the picture is drawn at its own pace."""
-        self._board.update(event)
+        """Fold the event; pictures are drawn at their own pace."""
+        with self._turn:
+            self._board.update(event)
+        if isinstance(event, RunFinished):
+            self.finish()
+        elif self._drawing is None and isinstance(event, RunStarted | LeaseAwaited):
+            self._open.enter_context(contextlib.redirect_stderr(cast("TextIO", _Above(self, self._stream))))
+            self._drawing = Meanwhile(self._draw)
 
-    def _picture(self) -> Any:  # noqa: ANN401 - a rich renderable
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+    def finish(self) -> None:
+        """Take the picture away, and leave the terminal as it was."""
+        self._is_over = True
+        self._keys.end()
+        drawing, self._drawing = self._drawing, None
+        try:
+            if drawing:
+                drawing.answer()
+        finally:
+            self._keys.close()
+            self._open.close()
+            self._stream.write(self._left_above())
+            self._stream.flush()
 
-        styles = {
-            "building": "cyan",
-            "measuring": "cyan",
-            "built": "green",
-            "failed": "red",
-            "blocked": "yellow",
-        }
-        table = Table.grid(padding=(0, 2), expand=True)
-        for justify in ("left", "left", "right", "right", "right"):
-            table.add_column(justify=justify, no_wrap=True)
-        table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for row in self._board.rows(max(self._console.size.height - 3, 1)):
-            style = styles.get(row[1], "")
-            table.add_row(*(Text(cell, style=style if at == 1 else "") for at, cell in enumerate(row)))
-        whole = Table.grid(expand=True)
-        whole.add_row(table)
-        whole.add_row(Text(self._board.headline(), style="bold", no_wrap=True, overflow="ellipsis"))
-        return whole
+    def say(self, text: str) -> None:
+        """Let a text stand above the picture, in the terminal's history."""
+        with self._turn:
+            self._above.write(text)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is drawn any more."""
+        return self._is_over
+
+    def _draw(self) -> None:
+        """Draw again and again, in a thread of its own, until it is over; a terminal that is gone is left alone."""
+        pressed = self._keys.wait(FIRST_S)
+        if self._is_over:
+            return
+        screen = Screen(self._stream)
+        with contextlib.suppress(OSError):
+            while not self._is_over:
+                if "resumed" in pressed:
+                    screen.forget()
+                self._refresh(screen, pressed)
+                pressed = self._keys.wait(REFRESH_S)
+            screen.erase()
+
+    def _refresh(self, screen: Screen, pressed: Sequence[str]) -> None:
+        with self._turn:
+            is_building = self._board.is_building
+        has_keys = is_building and self._keys.listen()
+        if self._forecast and self._board.lines:
+            asked, self._forecast = self._forecast, None
+            with contextlib.suppress(LedgerError):  # a run that needs the ledger says so itself
+                expected = asked()
+                with self._turn:
+                    self._board.expect(expected)
+        with self._turn:
+            for key in pressed:
+                self._choice = _choose(self._board, self._choice, key)
+            rows = picture(self._board, self._choice, screen.canvas(has_keys=has_keys))
+        screen.draw(rows, above=self._left_above())
+
+    def _left_above(self) -> str:
+        with self._turn:
+            text, self._above = self._above.getvalue(), io.StringIO()
+        return "".join(f"{printable(line)}\n" for line in text.splitlines())
+
+
+def _choose(board: Board, choice: Choice, key: str) -> Choice:
+    """Whose log is looked at once a key is pressed."""
+    match key:
+        case "down" | "up":
+            return chosen_next(board, choice, 1 if key == "down" else -1)
+        case "log" if choice.is_closed or not choice.service:
+            return Choice(choice.service) if choice.service else chosen_next(board, Choice(), 0)
+        case "log" | "close":
+            return Choice(choice.service, is_closed=True)
+        case _:
+            return choice
+
+
+class Screen:
+    """Lines on a terminal that are written over."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Nothing is drawn yet; colours are those rich finds (NO_COLOR, TERM, COLORTERM)."""
+        from rich.console import Console  # noqa: PLC0415 - 40 ms, for those who see a picture
+
+        self._stream = stream
+        self._console = Console(file=stream, legacy_windows=False)
+        self._styles: dict[str, tuple[str, str]] = {"": ("", "")}
+        self._drawn: list[str] = []
+        self._widths: list[int] = []
+        self._columns = 0
+
+    def canvas(self, *, has_keys: bool) -> Canvas:
+        """What there is to draw on now."""
+        columns, rows = self._size()
+        is_ascii = not self._console.encoding.startswith("utf")
+        return Canvas(columns, rows, is_ascii=is_ascii, has_keys=has_keys)
+
+    def draw(self, rows: Sequence[Row], *, above: str = "") -> None:
+        """Put these lines where the last ones were, below what is to stand above them."""
+        columns, _ = self._size()
+        lines = ["".join(f"{a}{text}{z}" for text, (a, z) in self._styled(row)) for row in rows]
+        out = []
+        if above or columns != self._columns:
+            out.append(f"{self._back(columns)}\x1b[J{above}")
+            self._drawn = []
+        elif lines != self._drawn:
+            out.append(self._back(columns))
+        else:
+            return
+        out.extend("\n" if old == new else f"{new}\x1b[K\n" for old, new in zip(self._drawn, lines, strict=False))
+        out.extend(f"{line}\x1b[K\n" for line in lines[len(self._drawn) :])
+        if len(lines) < len(self._drawn):
+            out.append("\x1b[J")
+        self._write("".join(out))
+        self._drawn, self._columns = lines, columns
+        self._widths = [_cells(row) for row in rows]
+
+    def forget(self) -> None:
+        """What was drawn is somewhere else by now."""
+        self._drawn, self._widths = [], []
+
+    def erase(self) -> None:
+        """Take the picture away."""
+        if self._widths:
+            self._write(f"{self._back(self._size()[0])}\x1b[J")
+            self.forget()
+
+    def _back(self, columns: int) -> str:
+        """To the first line of what was drawn; where the terminal became narrower it broke its lines."""
+        rows = sum(max(-(-width // max(columns, 1)), 1) for width in self._widths)
+        return f"\r\x1b[{rows}A" if rows else "\r"
+
+    def _styled(self, row: Row) -> list[tuple[str, tuple[str, str]]]:
+        return [(text, self._styles.get(style) or self._codes(style)) for text, style in row]
+
+    def _codes(self, style: str) -> tuple[str, str]:
+        """What turns a style on and off, as rich writes it for this terminal."""
+        from rich.color import ColorSystem  # noqa: PLC0415 - as above
+
+        found = self._console.get_style(style)
+        found = found.without_color if self._console.no_color else found
+        system = ColorSystem.STANDARD if self._console.color_system else None
+        begin, _, end = found.render("x", color_system=system).partition("x")
+        self._styles[style] = (begin, end)
+        return begin, end
+
+    def _size(self) -> tuple[int, int]:
+        try:
+            found = os.get_terminal_size(self._stream.fileno())
+        except (OSError, ValueError):  # no terminal, as in a test
+            found = shutil.get_terminal_size()
+        return found.columns or 80, found.lines or 24
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def _cells(row: Row) -> int:
+    from rich.cells import cell_len  # noqa: PLC0415 - as above
+
+    return sum(len(text) if text.isascii() else cell_len(text) for text, _ in row)
+
+
+class _Above:
+    """stderr for everybody else while a picture is shown: their lines stand above it."""
+
+    def __init__(self, view: LiveView, stream: TextIO) -> None:
+        self._view, self._stream = view, stream
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, above the picture."""
+        if self._view.is_over:
+            return self._stream.write(text)
+        self._view.say(text)
+        return len(text)

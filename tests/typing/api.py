@@ -60,6 +60,13 @@ def plan() -> list[str]:
     return [reference for solve in solves for reference in solve.references]
 
 
+def hand_over(report: buildorch.Report) -> list[str]:
+    images = buildorch.images(record=report, services=["backend"])
+    assert_type(images, dict[str, buildorch.PinnedImage])
+    buildorch.images("services.yaml", record="run.json", max_age_s=3600)
+    return [f"{name}={pinned.image}" for name, pinned in images.items()]
+
+
 async def build_from_async_code() -> buildorch.Report:
     return assert_type(await buildorch.build_async(), buildorch.Report)
 

@@ -146,6 +146,8 @@ class FakeEngine:
     """Digests of manifests whose platform is not whole."""
     status: int = 0
     """In place of the answers to questions for images."""
+    cache: bytes = b'{"BuildCache": null}'
+    """The answer to what its build cache holds."""
     asked: list[str] = field(default_factory=list)
 
     def blob(self, digest: str) -> bytes | None:
@@ -171,6 +173,8 @@ class _EngineHandler(BaseHTTPRequestHandler):
                 info |= {"ID": "the-id", "DockerRootDir": str(Path(containerd.address).parent)}
                 info |= {"Containerd": {"Address": containerd.address, "Namespaces": {"Containers": "moby"}}}
             self._answer(200, self.engine.info if self.engine.info is not None else json.dumps(info).encode())
+        elif self.path.partition("?")[0].removeprefix("/v1.44") == "/system/df":
+            self._answer(200, self.engine.cache)
         elif self.path.startswith("/images/get") and self.engine.images:
             archive = saved_archive(next(iter(self.engine.images.values())))
             self._answer(200, archive, cut=self.engine.cut_saved)
@@ -200,7 +204,7 @@ class _EngineHandler(BaseHTTPRequestHandler):
             return
         self.wfile.write(b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
         self.wfile.flush()
-        (self.engine.content or _content_store(self.engine))(self.connection)
+        (self.engine.content or content_store(self.engine))(self.connection)
         self.close_connection = True
 
     def do_DELETE(self) -> None:
@@ -249,7 +253,7 @@ def _serving(server: socketserver.BaseServer) -> Iterator[None]:
         thread.join()
 
 
-def _content_store(engine: FakeEngine) -> Callable[[socket.socket], None]:
+def content_store(engine: FakeEngine) -> Callable[[socket.socket], None]:
     """containerd's Content.Read over gRPC: the blob in messages of at most 100 kB, then the trailers."""
 
     def serve(connection: socket.socket) -> None:
@@ -513,8 +517,26 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         registry.media_type = self.headers["Content-Type"]
         self._answer(201, b"")
 
+    def do_DELETE(self) -> None:
+        registry, digest, authorization = (
+            self.registry,
+            self.path.rpartition("/")[2],
+            self.headers.get("Authorization", ""),
+        )
+        registry.methods.append(self.command)
+        if registry.scoped and authorization != "Bearer writes":
+            self._answer(403 if authorization else 401, b"", WWW_Authenticate=registry.for_writing())
+        elif registry.status or digest not in (registry.tags or {}).values():
+            self._answer(registry.status or 404, b"")
+        else:
+            registry.tags = {tag: named for tag, named in (registry.tags or {}).items() if named != digest}
+            self._answer(202, b"")
+
     def _give(self, path: str) -> None:
         registry, name = self.registry, path.rpartition("/")[2]
+        if path == "/v2/":
+            self._answer(200, b"{}")
+            return
         if path.startswith("/v2/team/app/blobs/") and registry.redirect:
             self._answer(307, b"", Location=registry.elsewhere + name)
             return

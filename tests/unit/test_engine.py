@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from buildorch.engine import Engine, read_blob, read_saved
 from buildorch.engine.content import _data
-from buildorch.engine.grpc import Messages
+from buildorch.engine.frames import LARGEST, Frames
+from buildorch.engine.grpc import WINDOW, Messages
 from buildorch.errors import EXIT_UNREACHABLE, EngineError, EngineUnreachable, MalformedDocument
 
 
@@ -139,6 +140,15 @@ def test_a_blob_is_read_whole_over_many_messages(engine: FakeEngine):
     assert b"".join(read_blob(Engine(engine.endpoint), digest_of(big))) == big
 
 
+def test_a_blob_that_is_larger_than_the_window_is_read_whole(engine: FakeEngine):
+    image = make_image()
+    big = bytes(2 * WINDOW)
+    image.blobs[digest_of(big)] = big
+    engine.images["app"] = image
+
+    assert sum(map(len, read_blob(Engine(engine.endpoint), digest_of(big)))) == len(big)
+
+
 def test_a_blob_that_is_not_there_is_told_with_the_stores_words(engine: FakeEngine):
     with pytest.raises(EngineUnreachable, match="it does not give sha256:x: content sha256:x: not found"):
         list(read_blob(Engine(engine.endpoint), "sha256:x"))
@@ -189,6 +199,21 @@ def refuses(connection: socket.socket) -> None:
     connection.recv(65536)
 
 
+def sends_a_frame_too_large(connection: socket.socket) -> None:
+    link = _link()
+    _wait_for_request(connection, link)
+    link.send_headers(1, [(":status", "200")])
+    connection.sendall(link.data_to_send() + frame(0, 0, 1, b"")[3:].rjust(9, b"\xff"))
+    connection.recv(65536)
+
+
+def sends_data_before_its_head(connection: socket.socket) -> None:
+    link = _link()
+    _wait_for_request(connection, link)
+    connection.sendall(link.data_to_send() + frame(0, 0, 1, b"x"))
+    connection.recv(65536)
+
+
 def garbles(connection: socket.socket) -> None:
     link = _link()
     _wait_for_request(connection, link)
@@ -206,6 +231,8 @@ def garbles(connection: socket.socket) -> None:
         (breaks_off, "it closed the connection while sending sha256:x|reading sha256:x: "),
         (resets, "it broke off while sending sha256:x"),
         (refuses, "it does not give sha256:x: gRPC status 0"),
+        (sends_a_frame_too_large, "it broke HTTP/2 while sending sha256:x: .*it has 16777215 bytes"),
+        (sends_data_before_its_head, "it broke HTTP/2 while sending sha256:x"),
         (garbles, "a message ends in the middle of a number"),
     ],
 )
@@ -293,6 +320,47 @@ def test_messages_are_cut_out_of_the_stream_wherever_its_frames_end(pieces: list
     read = [_data(message) for at in range(0, len(stream), cut) for message in messages.feed(stream[at : at + cut])]
 
     assert read == pieces
+
+
+def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+
+@given(
+    sent=st.lists(
+        st.tuples(
+            st.sampled_from([0, 0, 1, 8]),
+            st.sampled_from([0, 0, 1]),
+            st.sampled_from([0, 3, 5]),
+            st.binary(max_size=40),
+        ),
+        max_size=6,
+    ),
+    cut=st.integers(1, 60),
+)
+def test_frames_are_cut_out_wherever_the_stream_was_cut(sent: list[tuple[int, int, int, bytes]], cut: int):
+    received = b"".join(frame(*one) for one in sent)
+    frames = Frames()
+    frames.stream = 3
+
+    found = [one for at in range(0, len(received), cut) for one in frames.cut(received[at : at + cut])]
+
+    data = [one[3] for one in sent if one[:3] == (0, 0, 3)]
+    assert b"".join(one for one in found if isinstance(one, memoryview)) == b"".join(data)
+    assert [one for one in found if isinstance(one, bytes)] == [frame(*one) for one in sent if one[:3] != (0, 0, 3)]
+
+
+def test_data_is_taken_only_where_a_stream_is_named():
+    assert [*Frames().cut(frame(0, 0, 0, b"x"))] == [frame(0, 0, 0, b"x")]
+
+
+def test_a_frame_that_is_larger_than_it_may_be_is_refused_by_its_head():
+    frames = Frames()
+    frames.stream = 3
+    head = (LARGEST + 1).to_bytes(3, "big") + bytes([0, 0]) + (3).to_bytes(4, "big")
+
+    with pytest.raises(MalformedDocument, match="131073 bytes, where 131072 are the most"):
+        list(frames.cut(head))
 
 
 @given(st.binary(max_size=40))

@@ -135,7 +135,7 @@ def test_the_tree_of_errors_is_the_one_its_module_draws():
     }
 
     assert drawn == {name: code for name, code in found.items() if name in drawn}
-    assert found.keys() - drawn.keys() == {"BuildorchError", "BuildFailed"}
+    assert found.keys() - drawn.keys() == {"BuildorchError", "BuildFailed", "HandoffRefused"}
 
 
 def test_the_first_error_of_buildorchs_own_is_found_inside_of_groups():

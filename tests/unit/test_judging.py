@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from buildorch.measure import measure
 from buildorch.oci import ImageConfig, Platform
 from buildorch.own_policies import OwnPolicy
 from buildorch.plan import Plan, Selection, Solve, resolve
+from buildorch.plan_dockerfiles import PlanDockerfiles
 from buildorch.policy import Trial
 from buildorch.record import Finding
 from buildorch.services import Policy, Secret, Service, Size, parse
@@ -217,6 +220,17 @@ def test_a_cache_that_another_service_shares_otherwise_is_told(engine: FakeEngin
     assert "b" in found[0].message
 
 
+def test_a_dockerfile_is_read_once_for_its_own_service_and_for_what_others_share(tmp_path: Path):
+    solve = one("", tmp_path, "FROM x\nRUN --mount=type=cache,target=/c true\n")
+    files = PlanDockerfiles([solve])
+    read = files.of(solve)
+    (tmp_path / "services" / "app" / "Dockerfile").unlink()
+
+    assert files.mounts_elsewhere("another") == {"/c": {"app": "shared"}}
+    assert read is not None
+    assert files.of(solve) is read
+
+
 # Rules of one's own
 
 
@@ -295,6 +309,30 @@ def test_a_trial_that_a_stop_cut_short_is_no_verdict(
     assert judging.verdict(case, documents, measure(documents), asked).rules is None
     again = dataclasses.replace(asked, is_stopped=lambda: False)
     assert judging.verdict(case, documents, measure(documents), again).rules is not None
+
+
+def test_only_so_many_images_are_on_trial_at_once(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    running, most, go_on = set[int](), [0], threading.Barrier(judging.MOST_TRIALS)
+
+    def trial(*_: object, **__: object) -> Trial:
+        running.add(threading.get_ident())
+        most[0] = max(most[0], len(running))
+        go_on.wait(30)  # as many as may be are here together; one more would be counted
+        running.discard(threading.get_ident())
+        return Trial("well")
+
+    monkeypatch.setattr("buildorch.engine.try_start", trial)
+    engine.images["app"] = image = make_image()
+    asked = means(engine)
+    case = dataclasses.replace(case_of(one("{policy: {smoke: {}}}", tmp_path), asked), trial=image.digest)
+    documents = read_image(EngineSource(asked.engine), image.digest, Layers({}))
+    count = 3 * judging.MOST_TRIALS
+
+    with ThreadPoolExecutor(count) as pool:
+        said = [*pool.map(lambda _: judging.verdict(case, documents, measure(documents), asked), range(count))]
+
+    assert len(said) == count
+    assert most == [judging.MOST_TRIALS]
 
 
 def test_a_name_that_is_no_unicode_is_written_so_that_a_record_can_hold_it(engine: FakeEngine, tmp_path: Path):

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buildorch import leases as kept
 from buildorch.errors import UsageError
 from buildorch.events import Holder
 from buildorch.leases import Leases
@@ -220,3 +221,43 @@ def test_a_lease_that_cannot_be_taken_keeps_no_file_open(tmp_path: Path):
         assert not holds(ours, "app")
 
     assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_who_builds_now_is_told_without_taking_a_lease(folder: Path, other: subprocess.Popen[str]):
+    Leases(folder, "gone").take(["web"])  # let go of with the object's process or by itself; here it is held
+    ours = Leases(folder, "ours")
+    assert holds(ours, "api")
+    ours.release("api")  # its file stays, and is signed
+
+    found = kept.held(folder)
+
+    assert {service: holder.run_id for service, holder in found.items()} == {"app": "theirs", "web": "gone"}
+    assert found["app"].pid == other.pid
+
+
+def test_where_the_kernel_lists_no_locks_a_living_process_counts(
+    folder: Path, other: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(kept, "_kernel_locks", lambda: None)
+    assert set(kept.held(folder)) == {"app"}
+
+    other.kill()
+    other.wait()
+
+    assert kept.held(folder) == {}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"[" * 4000, b'{"run_id": "r", "pid": 99999999999999999999, "host": "h", "since": "s"}']
+)
+def test_a_lease_that_nobody_signed_is_nobodys(folder: Path, data: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kept, "_kernel_locks", lambda: None)
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result(("", "h", "", "", "")))
+    folder.mkdir()
+    (folder / "app.lock").write_bytes(data)
+
+    assert kept.held(folder) == {}
+
+
+def test_a_folder_of_leases_that_is_not_there_holds_none(folder: Path):
+    assert kept.held(folder) == {}

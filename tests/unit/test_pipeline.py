@@ -6,10 +6,12 @@ import dataclasses
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,10 +23,11 @@ from typing import Any
 import anyio
 import pytest
 from anyio.abc import ObjectReceiveStream
-from fakes import FakeEngine, Image, install_buildx, make_image, running_engine
+from fakes import FakeEngine, Image, content_store, install_buildx, make_image, running_engine
 from jsonschema import Draft202012Validator
 
 import buildorch
+from buildorch import runs
 from buildorch.cli import main
 from buildorch.errors import Busy, EngineUnreachable, LedgerError, UnwritableRecord, UsageError
 from buildorch.events import (
@@ -39,6 +42,7 @@ from buildorch.events import (
     StepWarned,
 )
 from buildorch.execute import Stop
+from buildorch.forecast import Forecast
 from buildorch.leases import Leases
 from buildorch.ledger import Ledger
 from buildorch.pipeline import BuildRequest, plan, preview, stream
@@ -481,6 +485,37 @@ async def test_a_skipped_image_is_judged_by_todays_rules(sandbox: Sandbox):
 
 
 @pytest.mark.anyio
+async def test_a_stop_while_skipped_images_are_judged_again_leaves_the_rest_as_they_were(sandbox: Sandbox):
+    sandbox.services("  {app: , web: }\n", app="", web="")
+    keep(sandbox, "app", "web")
+    await events_of(sandbox.request())
+    stop, is_read, is_stopped = Stop(), threading.Event(), threading.Event()
+    serve = content_store(sandbox.engine)
+
+    def holds(connection: socket.socket) -> None:
+        is_read.set()
+        is_stopped.wait(30)
+        serve(connection)
+
+    async def interrupt() -> None:
+        await anyio.to_thread.run_sync(is_read.wait)
+        stop.request(exit_code=130)
+        is_stopped.set()
+
+    sandbox.engine.content = holds
+    rules = "{policy: {contents: error}}"
+    sandbox.services(f"  {{app: {rules}, web: {rules}}}\n")
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(interrupt)
+        events = await events_of(sandbox.request(), stop=stop)
+
+    document = sandbox.written()
+    assert (report_of(events).exit_code, document["exit_code"]) == (130, 130)
+    assert [record["status"] for record in document["services"].values()] == ["skipped", "cancelled"]
+
+
+@pytest.mark.anyio
 async def test_a_build_that_failed_last_time_is_told_by_the_image_before_it(sandbox: Sandbox):
     sandbox.services("  app:\n", app="")
     keep(sandbox, "app")
@@ -631,6 +666,21 @@ def test_every_view_shows_a_run_of_skips(sandbox: Sandbox, progress: str, capsys
     }
     assert shown[progress] in said.err.replace('": "', '":"')
     assert (code, "1 skipped in " in said.out) == (0, True)
+
+
+def test_what_is_expected_of_a_run_is_read_for_what_is_built_and_not_for_what_is_skipped(sandbox: Sandbox):
+    sandbox.services("  app:\n  web: {contexts: {base: service:app}}\n", app="", web="")
+    keep(sandbox, "app", "web")
+    buildorch.build(sandbox.file)
+    with runs.opened(sandbox.request()) as nothing:
+        skipped = nothing.forecast()
+    (sandbox.root / "services" / "web" / "Dockerfile").write_text("FROM scratch\nLABEL a=b\n")
+
+    with runs.opened(sandbox.request()) as one:
+        expected = one.forecast()
+
+    assert skipped == Forecast()
+    assert (expected.depends_on, [*expected.expected_s], [*expected.steps_s]) == ({"web": ("app",)}, ["web"], ["web"])
 
 
 # --- two runs at once

@@ -73,6 +73,13 @@ def test_where_one_stage_will_do_it_may_be_the_image():
         ("other/python:3.13-slim", ["python:3.13-slim"], True),
         ("scratch", ["python:3.13-slim"], False),
         ("python:3.13-slim", [], True),
+        ("index.docker.io/library/python:latest", ["python"], False),
+        ("python", ["docker.io/python:latest"], False),
+        ("python", ["python:*"], False),
+        ("python:latest", ["python:*"], False),
+        ("localhost:5000/python", ["localhost:5000/python:*"], False),
+        ("localhost:5000/python", ["python"], True),
+        ("python:3.13", ["python"], True),
     ],
 )
 def test_a_base_image_that_is_not_on_the_list_breaks_the_rule(base: str, allowed: list[str], *, broken: bool):

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from fakes import MANIFEST, FakeRegistry, Image, digest_of, make_image, running_registry
 
-from buildorch.errors import EXIT_UNREACHABLE, RegistryError
-from buildorch.oci import ImageReference
-from buildorch.registry import HUB, Repository, _credentials, _scheme, retry_after_s
+from buildorch.errors import EXIT_UNREACHABLE, MalformedDocument, RegistryError
+from buildorch.oci import MAX_DOCUMENT, ImageReference
+from buildorch.registry import HUB, MAX_TOKEN, Repository, _credentials, _scheme, retry_after_s
 
 
 @pytest.fixture
@@ -53,6 +53,16 @@ def test_a_manifest_and_its_blobs_are_read_by_tag_and_digest(registry: FakeRegis
     assert digest_of(reading.manifest("v1")) == image.digest
     assert digest_of(reading.manifest(image.digest)) == image.digest
     assert digest_of(b"".join(reading.blob(image.config_digest))) == image.config_digest
+
+
+@pytest.mark.parametrize("name", ["v1", "its digest"])
+def test_a_document_that_is_larger_than_any_is_not_kept(registry: FakeRegistry, name: str):
+    image = registry.image
+    assert image is not None
+    image.blobs[image.digest] = bytes(MAX_DOCUMENT + 1)
+
+    with pytest.raises(MalformedDocument, match=f"is larger than {MAX_DOCUMENT} bytes"):
+        repository(registry).manifest("v1" if name == "v1" else image.digest)
 
 
 def test_a_token_is_fetched_once_and_used_for_everything_after(registry: FakeRegistry):
@@ -100,7 +110,13 @@ def test_a_token_may_be_called_an_access_token(registry: FakeRegistry):
     assert registry.asked[-1][1] == "Bearer secret"
 
 
-@pytest.mark.parametrize("answer", [b"", b"[]", b"7", b"{}", b'{"token": 7}', b"not json"])
+LONG_TOKEN = b'{"token": "%s"}' % (b"x" * MAX_TOKEN)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"[]", b"7", b"{}", b'{"token": 7}', b"not json", pytest.param(LONG_TOKEN, id="longer than what is read")],
+)
 def test_a_token_that_cannot_be_read_is_told(registry: FakeRegistry, answer: bytes):
     registry.login, registry.token_answer = "token", answer
 
@@ -214,6 +230,29 @@ def test_a_tag_that_is_refused_is_told(registry: FakeRegistry, status: int):
     with pytest.raises(RegistryError, match=f"gave {status} for /v2/team/app/manifests/v2"):
         repository(registry).put_manifest("v2", b"{}", media_type=MANIFEST)
     assert len(registry.asked) == 1
+
+
+def test_a_manifest_is_deleted_with_its_tags_and_the_others_stay(registry: FakeRegistry, tmp_path: Path):
+    registry.login, registry.scoped = "token", True
+    image = registry.image
+    assert image is not None
+    registry.tags = {"v1": image.digest, "v2": image.digest, "other": image.config_digest}
+    deleting = repository(registry, logged_in(tmp_path, registry.host))
+    deleting.digest("v1")
+
+    deleting.delete_manifest(image.digest)
+
+    assert registry.tags == {"other": image.config_digest}
+
+
+@pytest.mark.parametrize(("status", "missing"), [(0, True), (405, False)])
+def test_a_manifest_that_cannot_be_deleted_is_told(registry: FakeRegistry, status: int, *, missing: bool):
+    registry.status = status
+
+    with pytest.raises(RegistryError, match=f"gave {status or 404}") as raised:
+        repository(registry).delete_manifest("sha256:" + "0" * 64)
+
+    assert raised.value.missing is missing
 
 
 @dataclass

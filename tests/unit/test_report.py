@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from rich.console import Console
 
 from buildorch import logging_config
+from buildorch.cli import running
 from buildorch.events import (
     Event,
     Holder,
@@ -37,8 +37,8 @@ from buildorch.events import (
 from buildorch.ledger import Entry
 from buildorch.quantities import human_bytes, human_seconds
 from buildorch.record import Budget, Failure, FailureKind, Finding, Report, ServiceRecord, Solved, Steps
+from buildorch.report.folds import GitHubFolds, folds
 from buildorch.report.lines import JsonLinesView
-from buildorch.report.live import Board, LiveView
 from buildorch.report.logs import LogView
 from buildorch.report.plain import PlainView
 from buildorch.report.text import entries_text, failure_text, plan_text, printable, report_text, table
@@ -336,158 +336,135 @@ def test_what_is_no_instruction_is_left_out_of_the_plain_view():
     assert plain([StepStarted(service="app", vertex="a", name="exporting", step=False)]) == ""
 
 
-# --- live
+# --- plain, on CI
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def board(*events: Event, clock: Clock | None = None, services: tuple[str, ...] = ("app",)) -> Board:
-    folded = Board(clock or Clock())
-    folded.update(RunStarted(at=AT, run_id="r1", project="p", services=services, jobs=2, engine=make_engine_facts()))
-    for event in events:
-        folded.update(event)
-    return folded
+def folded(environ: dict[str, str], events: list[Event]) -> str:
+    out, now = io.StringIO(), iter(range(1000, 2000, 7))
+    with PlainView(out, folds=folds(environ), clock=lambda: float(next(now))) as view:
+        for event in events:
+            view.update(event)
+    return out.getvalue()
 
 
-def started(service: str = "app") -> SolveStarted:
-    return SolveStarted(at=AT, service=service, attempt=1, reason="first build")
-
-
-def step(vertex: str, name: str = "[1/2] RUN x", service: str = "app") -> StepStarted:
-    return StepStarted(service=service, vertex=vertex, name=name, step=True, index=1, total=2)
-
-
-def step_done(vertex: str, *, cached: bool = False) -> StepFinished:
-    return StepFinished(service="app", vertex=vertex, name="x", step=True, cached=cached, duration_s=1)
-
-
-def test_a_service_waits_until_its_build_starts():
-    assert board().rows(9) == [("app", "waiting", "", "", "", "")]
-
-
-def test_a_line_shows_the_current_step_steps_done_and_cached_and_the_time():
-    clock = Clock()
-    folded = board(started(), step("a"), step_done("a", cached=True), step("b"), step("c", "[2/2] RUN y"), clock=clock)
-    clock.now += 65
-
-    assert folded.rows(9) == [("app", "building", "1/3 (1 cached)", "", "1m05s", "[2/2] RUN y")]
-
-
-def test_a_line_shows_the_bytes_that_moved():
-    moved = [
-        StepProgress(service="app", vertex="a", item="sha256:x", current=1000, total=9000),
-        StepProgress(service="app", vertex="a", item="sha256:x", current=2000, total=9000),
-        StepProgress(service="app", vertex="a", item="transferring context:", current=500, total=0),
-        StepProgress(service="app", vertex="a", item="files", current=7, total=0),
+def build_of(service: str, *lines: str, failed: bool = False) -> list[Event]:
+    record = make_record("failed", error=make_failure()) if failed else built()
+    return [
+        SolveStarted(at=AT, service=service, attempt=1, reason="first build"),
+        StepStarted(service=service, vertex="v", name="[1/1] RUN x", step=True, index=1, total=1),
+        StepLogged(service=service, vertex="v", name="[1/1] RUN x", lines=lines),
+        ServiceFinished(at=AT, service=service, record=record),
     ]
 
-    assert board(started(), *moved).rows(9)[0][3] == "2.5 kB"
+
+STARTED = RunStarted(at=AT, run_id="r", project="p", services=("app", "web"), jobs=2, engine=make_engine_facts())
 
 
-def test_a_finished_service_keeps_its_time_and_says_how_it_ended():
-    clock = Clock()
-    folded = board(
-        started(),
-        SolveFinished(at=AT, service="app", started_at=AT, duration_s=12.0, attempts=1),
-        ServiceFinished(at=AT, service="app", record=make_record("failed", error=make_failure())),
-        clock=clock,
-    )
-    clock.now += 1000
+def test_on_github_a_service_is_folded_once_it_has_finished_however_builds_mix():
+    (one, *app), (other, *web) = build_of("app", "a1", "a2"), build_of("web", "w1")
+    mixed = [event for pair in zip(app, web, strict=True) for event in pair]
 
-    assert folded.rows(9) == [("app", "failed", "", "", "12.0s", "failed: made up: step_failed")]
+    lines = folded({"GITHUB_ACTIONS": "true"}, [STARTED, one, other, *mixed]).splitlines()
 
-
-def test_between_build_and_record_a_service_is_being_measured():
-    folded = board(started(), SolveFinished(at=AT, service="app", started_at=AT, duration_s=2.0, attempts=1))
-
-    assert folded.rows(9) == [("app", "measuring", "", "", "2.0s", "measuring the image")]
-
-
-def test_a_retry_is_told_and_the_next_attempt_starts_from_nothing():
-    retried = SolveRetried(at=AT, service="app", attempt=1, failure=make_failure(FailureKind.REGISTRY), delay_s=1)
-    folded = board(started(), step("a"), step_done("a"), retried)
-
-    assert folded.rows(9)[0][5] == "trying again: made up: registry"
-    folded.update(started())
-    assert folded.rows(9)[0][2] == ""
+    assert lines[1:] == [
+        "app | building: first build",
+        "web | building: first build",
+        "::group::app: built",
+        "app | [1/1] RUN x",
+        "app |   a1",
+        "app |   a2",
+        "::endgroup::",
+        lines[8],
+        "::group::web: built",
+        "web | [1/1] RUN x",
+        "web |   w1",
+        "::endgroup::",
+        lines[13],
+    ]
+    assert lines[8].startswith("app | built in 20.1s ")
 
 
-def test_control_characters_in_a_steps_name_are_shown():
-    assert board(started(), step("a", f"[1/1] RUN {EVIL}\nsecond")).rows(9)[0][5] == f"[1/1] RUN {printable(EVIL)}"
+def test_on_gitlab_a_fold_has_the_time_the_service_took():
+    text = folded({"GITLAB_CI": "true"}, [STARTED, *build_of("app", "a1")])
+
+    assert "\x1b[0Ksection_start:1000:buildorch_app[collapsed=true]\r\x1b[0Kapp: built\napp | [1/1] RUN x\n" in text
+    assert "app |   a1\n\x1b[0Ksection_end:1007:buildorch_app\r\x1b[0K\n" in text
 
 
-def test_50_services_are_shown_on_few_lines_with_what_is_built_first():
-    names = tuple(f"s{at:02}" for at in range(50))
-    folded = board(started("s40"), started("s49"), services=names)
+@pytest.mark.parametrize("system", ["GITHUB_ACTIONS", "GITLAB_CI"])
+def test_what_failed_is_not_folded(system: str):
+    lines = folded({system: "true"}, [STARTED, *build_of("app", "why", failed=True)]).splitlines()
 
-    rows = folded.rows(21)
-
-    assert len(rows) == 21
-    assert [row[0] for row in rows[:2]] == ["s40", "s49"]
-    assert rows[-1][0] == "... and 30 more"
+    assert lines[2:] == ["app | [1/1] RUN x", "app |   why", "app | failed: made up: step_failed"]
 
 
-@pytest.mark.parametrize("limit", [1, 2, 50])
-def test_no_more_rows_are_given_than_there_is_room_for(limit: int):
-    assert len(board(services=tuple(f"s{at}" for at in range(50))).rows(limit)) == limit
+@pytest.mark.parametrize("environ", [{}, {"GITHUB_ACTIONS": "false"}, {"GITLAB_CI": ""}])
+def test_elsewhere_nothing_is_folded(environ: dict[str, str]):
+    assert folded(environ, [STARTED, *build_of("app", "a1")]) == plain([STARTED, *build_of("app", "a1")])
 
 
-def test_the_headline_counts_the_states():
-    clock = Clock()
-    folded = board(
-        started("a"),
-        started("b"),
-        ServiceFinished(at=AT, service="b", record=make_record()),
-        clock=clock,
-        services=("a", "b", "c", "d"),
-    )
-    clock.now += 5
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::set-env name=PATH::/evil", "app |   ::set-env name=PATH::/evil"),
+        ("x ##[add-mask]a", "app |   x ## [add-mask]a"),
+        ("##[##[error]", "app |   ## [## [error]"),
+        ("\r::error::x", "app |   \u240d::error::x"),
+    ],
+)
+@pytest.mark.parametrize("failed", [True, False])
+def test_no_log_line_is_a_command_to_github(text: str, shown: str, *, failed: bool):
+    lines = folded({"GITHUB_ACTIONS": "true"}, [STARTED, *build_of("app", text, failed=failed)]).splitlines()
 
-    assert folded.headline() == "5.0s  2 waiting, 1 building, 1 built  (at most 2 at once)"
-
-
-def test_the_headline_says_who_is_waited_for_until_the_run_begins():
-    folded = Board(Clock())
-
-    folded.update(LeaseAwaited(at=AT, service="app", holder=HOLDER))
-    waiting = folded.headline()
-    folded.update(RunStarted(at=AT, run_id="r", project="p", services=("app",), jobs=2, engine=make_engine_facts()))
-
-    assert waiting == f"0.0s  app: waiting for run r0 (pid 123 on here{printable(EVIL)})"
-    assert folded.headline() == "0.0s  1 waiting  (at most 2 at once)"
+    assert shown in lines
+    ours = ("::group::app: built", "::endgroup::")
+    assert not [line for line in lines if line not in ours and (line.lstrip().startswith("::") or "##[" in line)]
 
 
-def test_the_picture_of_50_services_fits_a_terminal_of_24_lines(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("LINES", "24")
-    monkeypatch.setenv("COLUMNS", "80")
-    names = tuple(f"service-{at:02}" for at in range(50))
-    view = LiveView()
-    view.update(RunStarted(at=AT, run_id="r", project="p", services=names, jobs=2, engine=make_engine_facts()))
-    for name in names[:4]:
-        view.update(started(name))
-        view.update(step("a", "[1/1] RUN " + "long " * 50, name))
-    out = io.StringIO()
-
-    Console(file=out, width=80, height=24, force_terminal=True).print(view._picture())
-
-    lines = out.getvalue().splitlines()
-    assert len(lines) <= 24
-    assert "service-00" in lines[0]
-    assert "46 waiting, 4 building" in lines[-1]
+def test_a_line_that_begins_with_a_command_and_no_service_is_none_either():
+    assert not GitHubFolds().harmless("  ::error::x").lstrip().startswith("::")
 
 
-def test_the_live_view_draws_on_stderr_and_leaves_stdout_alone(capsys: pytest.CaptureFixture[str]):
-    with LiveView() as view:
-        for event in EVERY_EVENT:
-            view.update(event)
+def test_the_table_at_the_end_tells_github_nothing_either(monkeypatch: pytest.MonkeyPatch):
+    error = dataclasses.replace(make_failure(), log=("##[add-mask]a", "::error::b"))
+    report = make_report(app=make_record("failed", error=error))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
 
-    assert capsys.readouterr().out == ""
+    lines = running.summary(report).splitlines()
+
+    assert ("  | ## [add-mask]a" in lines, "  | ::error::b" in lines) == (True, True)
+    assert not [line for line in lines if line.lstrip().startswith("::") or "##[" in line]
+
+
+def test_the_table_at_the_end_is_plain_text_of_columns_two_blanks_apart():
+    head, *rows = running.summary(make_report(app=built(), frontend=built())).splitlines()
+
+    assert len({len(re.split(r" {2,}", line)) for line in (head, *rows[:2])}) == 1
+    assert all(line.isascii() and line.isprintable() and line == line.rstrip() for line in (head, *rows))
+
+
+def test_no_log_line_can_end_a_section_of_gitlabs():
+    evil = "\x1b[0Ksection_end:1:buildorch_app\r\x1b[0K"
+
+    text = folded({"GITLAB_CI": "true"}, [STARTED, *build_of("app", evil)])
+
+    assert text.count("\r\x1b[0K") == 2
+
+
+def test_what_was_held_back_is_written_though_the_run_is_cut_off():
+    lines = folded({"GITHUB_ACTIONS": "true"}, [STARTED, *build_of("app", "a1")[:-1]]).splitlines()
+
+    assert lines[2:] == ["app | [1/1] RUN x", "app |   a1"]
+
+
+def test_of_an_endless_log_the_end_is_held_back():
+    log = tuple(f"{at} {'x' * 10_000}" for at in range(300))
+
+    lines = folded({"GITHUB_ACTIONS": "true"}, [STARTED, *build_of("app", *log)]).splitlines()
+
+    assert lines[3].endswith(" earlier lines are left out)")
+    assert lines[-3].startswith("app |   299 ")
+    assert sum(map(len, lines)) < 1_100_000
 
 
 # --- logs

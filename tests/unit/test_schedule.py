@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from buildorch.execute import execute
 from buildorch.ledger import Ledger
 from buildorch.plan import Plan, Solve
+from buildorch.record import Step
 from buildorch.schedule import by_urgency
 from buildorch.testing import FakeSolver, make_plan, make_record
 
@@ -193,3 +194,21 @@ def test_a_service_is_expected_to_take_what_its_longest_of_the_last_builds_took(
         ledger.commit("last", "web", dataclasses.replace(make_record("failed"), duration_s=5000.0))
 
         assert ledger.durations(["app", "web", "new"]) == {"app": 40.0, "web": 7.0}
+
+
+def test_a_step_is_expected_to_take_what_it_took_at_most_when_it_was_executed_if_the_last_build_has_it(tmp_path: Path):
+    builds = [{"a": 30.0, "gone": 5.0, "b": 0.0}, {"a": 0.0, "new": 2.5, "b": 0.0}]
+    with Ledger(tmp_path / "ledger.db") as ledger:
+        for at, steps in enumerate(builds):
+            timeline = tuple(
+                Step(name=name, is_instruction=True, started_at="", duration_s=took, cached=took == 0, failed=False)
+                for name, took in steps.items()
+            )
+            ledger.begin(f"r{at}", project="test", started_at="2026-01-31T12:00:00Z")
+            ledger.commit(f"r{at}", "app", dataclasses.replace(make_record(), timeline=timeline * (at + 1)))
+        ledger.begin("older", project="test", started_at="2026-01-31T12:00:00Z")
+        ledger.commit("older", "web", make_record())
+
+        known = ledger.step_durations(["app", "web", "never"])
+
+    assert known == {"app": {"a": 30.0, "new": 5.0, "b": None}}
