@@ -34,7 +34,7 @@ OUTPUT = click.option(
 OVERWRITE = click.option("--force", is_flag=True, help="Write over a file that is there.")
 
 
-@click.group("export")
+@click.group("export", epilog="Example: buildorch export bake -o docker-bake.json")
 def export() -> None:
     """Say the plan in another tool's words."""
 
