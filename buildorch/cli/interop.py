@@ -249,7 +249,6 @@ def _require_whole(written: Written, output: Path) -> None:
 def _write(files: dict[Path, str], *, force: bool) -> None:
     """All of the files, or none where one would be written over."""
     from buildorch import project  # noqa: PLC0415
-    from buildorch.errors import UnwritableRecord  # noqa: PLC0415
 
     for path in files:
         if path != STDOUT and not force and os.path.lexists(path):
@@ -259,11 +258,12 @@ def _write(files: dict[Path, str], *, force: bool) -> None:
     for path, text in files.items():
         if path == STDOUT:
             click.echo(text, nl=False)
-            continue
-        try:
-            project.write_atomically(path, text)
-        except UnwritableRecord as error:
-            raise UsageError(f"{path} cannot be written: {error.reason}", hint="name another file with -o") from None
+        else:
+            project.write_atomically(path, text, unwritable=_unwritable)
+
+
+def _unwritable(path: str, reason: str) -> UsageError:
+    return UsageError(f"{path} cannot be written: {reason}", hint="name another file with -o")
 
 
 def _tell(told: Iterable[Told]) -> None:
