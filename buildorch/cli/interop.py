@@ -6,7 +6,6 @@ files that are named, and through `buildorch.buildx.bake` one process that reads
 
 from __future__ import annotations
 
-import json
 import os
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buildorch.cli.options import FILE, SET
+from buildorch.cli.options import FILE, SET, dumps
 from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK, ServicesFileError, UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def export_bake(output: Path, destination: str, *, force: bool, **options: Any) 
 
     planned = preparing.plan(preparing.BuildRequest(output=destination, **options))  # type: ignore[arg-type]
     exported = bake(planned.plan, planned.project.file)
-    _write({output: json.dumps(exported.document, indent=2, ensure_ascii=False) + "\n"}, force=force)
+    _write({output: dumps(exported.document) + "\n"}, force=force)
     told = list(exported.told)
     if (planned.project.root / LOCK_FILE).exists():
         told.append(Told(LOCK_FILE, "bake takes base images as the builder finds them"))
