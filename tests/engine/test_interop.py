@@ -15,7 +15,6 @@ import pytest
 from bake_rows import ENVIRONMENT, NAMES, ROWS
 from sandbox import Sandbox, docker
 
-from buildorch.buildx.argv import arguments
 from buildorch.cli import main
 from buildorch.interop.exporting import bake
 from buildorch.interop.targets import canonical
@@ -54,18 +53,7 @@ def bake_print(file: str, folder: Path, *targets: str) -> dict[str, Any]:
 
 
 def argv_of(file: Path) -> dict[str, set[str]]:
-    """Service -> the arguments it is built with."""
-    return {
-        solve.name: set(
-            arguments(
-                solve,
-                metadata_file=Path("m"),
-                aliases={folder.path: folder.path for folder in solve.folders},
-                bases=solve.bases,
-            )
-        )
-        for solve in plan(BuildRequest(file=file)).plan.solves
-    }
+    return bake_rows.argv_of(plan(BuildRequest(file=file)).plan)
 
 
 @pytest.mark.usefixtures("agent")

@@ -8,6 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from buildorch.buildx.argv import arguments
+from buildorch.plan import Plan
+
 ENVIRONMENT = {"SET_HERE": "from the environment", "bare": "x"}
 """What the rows with variables and secrets need. A secret of neither file nor variable is the variable of its id."""
 
@@ -128,3 +131,18 @@ def make_project(folder: Path) -> Path:
     (project / "key.pem").write_text("secret")
     (project / "services.yaml").write_text(SERVICES_FILE)
     return project / "services.yaml"
+
+
+def argv_of(plan: Plan) -> dict[str, set[str]]:
+    """Service -> the arguments it is built with."""
+    return {
+        solve.name: set(
+            arguments(
+                solve,
+                metadata_file=Path("m"),
+                aliases={folder.path: folder.path for folder in solve.folders},
+                bases=solve.bases,
+            )
+        )
+        for solve in plan.solves
+    }

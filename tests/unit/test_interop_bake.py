@@ -11,7 +11,6 @@ import bake_rows
 import pytest
 from bake_rows import NAMES, ROWS
 
-from buildorch.buildx.argv import arguments
 from buildorch.interop.assembling import drafted, services_file
 from buildorch.interop.bake_files import passed_over, targets_found, variables
 from buildorch.interop.exporting import NOT_IN_BAKE, bake
@@ -55,21 +54,6 @@ def one(target: Mapping[str, Any], **options: str) -> tuple[Service, list[str]]:
     return parse(text, "services.yaml").services["app"], told
 
 
-def argv_of(plan: Plan) -> dict[str, set[str]]:
-    """Service -> the arguments it is built with."""
-    return {
-        solve.name: set(
-            arguments(
-                solve,
-                metadata_file=Path("m"),
-                aliases={folder.path: folder.path for folder in solve.folders},
-                bases=solve.bases,
-            )
-        )
-        for solve in plan.solves
-    }
-
-
 EXPORTED = exported(bake_rows.SERVICES_FILE)[0]
 IMPORTED, IMPORT_TOLD = imported(bake_rows.printed())
 
@@ -89,8 +73,8 @@ def test_there_are_more_than_forty_of_them_and_every_key_of_a_service_is_among_t
 
 
 def test_what_bake_prints_is_imported_as_the_plan_it_was_exported_from():
-    before = argv_of(plan_of(bake_rows.SERVICES_FILE)[0])
-    after = argv_of(plan_of(IMPORTED)[0])
+    before = bake_rows.argv_of(plan_of(bake_rows.SERVICES_FILE)[0])
+    after = bake_rows.argv_of(plan_of(IMPORTED)[0])
 
     # bake has filled these in.
     before["args-of-the-environment"] -= {"--build-arg=SET_HERE"}
