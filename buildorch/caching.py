@@ -7,17 +7,19 @@ process; the Dockerfiles; the builder's cache in `prune`.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buildorch import dockerfile, preparing
+from buildorch import preparing
 from buildorch.build_cache import Holding
 from buildorch.buildx import builders, client
 from buildorch.engine import Engine, read_build_cache
+from buildorch.plan_dockerfiles import PlanDockerfiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Sequence
+    from pathlib import Path
 
+    from buildorch.dockerfile import Dockerfile
     from buildorch.plan import Solve
 
 ENGINES_OWN = "default"
@@ -64,27 +66,15 @@ def mounts_of_services(file: Path) -> dict[str, tuple[str, ...]]:
     return services_by_mount(preparing.plan(preparing.BuildRequest(file=file)).plan.solves)
 
 
-def services_by_mount(solves: Iterable[Solve]) -> dict[str, tuple[str, ...]]:
+def services_by_mount(solves: Sequence[Solve]) -> dict[str, tuple[str, ...]]:
     """The same for solves; Dockerfiles that cannot be read or parsed mount nothing that is known."""
-    found: dict[str, set[str]] = {}
+    dockerfiles, found = PlanDockerfiles(solves), dict[str, set[str]]()
     for solve in solves:
-        for mount in _mounts(solve):
+        for mount in _mounts(dockerfiles.of(solve)):
             found.setdefault(mount, set()).add(solve.name)
     return {mount: tuple(sorted(services)) for mount, services in found.items()}
 
 
-def _mounts(solve: Solve) -> set[str]:
-    if not isinstance(solve.dockerfile, Path):
-        return set()
-    arguments: Mapping[str, str] = {key: value for key, value in solve.spec.args.items() if value is not None}
-    try:
-        declared = dockerfile.read(
-            solve.dockerfile.read_text("utf-8-sig"),
-            arguments=arguments,
-            target=solve.spec.target,
-            contexts=(*solve.contexts, *solve.bases),
-            platforms=solve.platforms,
-        )
-    except (OSError, ValueError):
-        return set()
-    return {mount.id for run in declared.runs for mount in run.mounts if mount.kind == "cache" and mount.id}
+def _mounts(dockerfile: Dockerfile | None) -> set[str]:
+    runs = dockerfile.runs if dockerfile else ()
+    return {mount.id for run in runs for mount in run.mounts if mount.kind == "cache" and mount.id}

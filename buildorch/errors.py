@@ -109,7 +109,6 @@ class UnwritableRecord(UsageError):
     """The run record's path cannot be written; found before any build starts."""
 
     def __init__(self, path: str, reason: str) -> None:
-        self.reason = reason
         super().__init__(
             f"the run record cannot be written to {path}: {reason}",
             hint="name a writable file with --record FILE",

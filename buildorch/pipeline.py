@@ -31,6 +31,7 @@ from buildorch.keeping import KeepingSolver
 from buildorch.preparing import BuildRequest, plan, preview
 from buildorch.record import Report, ServiceRecord, Solved
 from buildorch.schedule import by_urgency
+from buildorch.streaming import streamed
 from buildorch.timeline import Timelines
 from buildorch.values import dataclass
 from buildorch.watching import WatchingSolver
@@ -83,18 +84,13 @@ async def building(
 ) -> AsyncIterator[ObjectReceiveStream[Event]]:
     """The events of a run that was opened already."""
     folder = Path(tempfile.mkdtemp(prefix="buildorch-"))
-    send, receive = anyio.create_memory_object_stream[Event](0)
     try:
         built = _Building(run, folder, fail_fast, stop or Stop())
-        async with receive, anyio.create_task_group() as group:
-            group.start_soon(built.drive, send)
+        async with streamed(built.drive) as events:
             try:
-                yield receive
+                yield events
             finally:
                 built.is_left = True
-            group.cancel_scope.cancel()
-    except BaseExceptionGroup as errors:
-        raise first_own(errors) from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -229,11 +229,23 @@ def require_writable(record: Path) -> None:
         raise UnwritableRecord(str(record), "it is a folder")
 
 
-def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
+def write_atomically(
+    path: Path,
+    text: str,
+    *,
+    mode: int = 0o644,
+    unwritable: Callable[[str, str], UsageError] = UnwritableRecord,
+) -> None:
     """Put `text` in place of what `path` holds: a reader sees the old text or the new one, never a part.
 
+    Args:
+        path: the file.
+        text: what it is to hold.
+        mode: its mode.
+        unwritable: path, and why it cannot be written -> the error: whoever writes knows what the file is.
+
     Raises:
-        UnwritableRecord: it cannot be written.
+        UsageError: that error.
     """
     temporary = None
     try:
@@ -249,4 +261,4 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise UnwritableRecord(str(path), error.strerror or str(error)) from None
+        raise unwritable(str(path), error.strerror or str(error)) from None

@@ -23,6 +23,11 @@ def human_bytes(count: int) -> str:
     return f"{size:.1f} {unit}"
 
 
+def signed_bytes(count: int) -> str:
+    """A difference of sizes for people."""
+    return f"{'-' if count < 0 else '+'}{human_bytes(abs(count))}"
+
+
 def human_seconds(seconds: float) -> str:
     """`3.25` -> `3.2s`, `75` -> `1m15s`, `4000` -> `1h06m`."""
     if seconds < 60:

@@ -20,7 +20,7 @@ from dataclasses import field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from buildorch.events import Event, StepFinished, StepLogged, StepProgress, StepStarted, StepWarned
+from buildorch.events import Event, StepFinished, StepLogged, StepProgress, StepStarted, StepWarned, stamp
 from buildorch.record import Steps
 from buildorch.values import dataclass
 
@@ -334,7 +334,7 @@ def _moment(time: str) -> str:
         at = datetime.fromisoformat(time).astimezone(UTC)
     except (OverflowError, ValueError):
         return ""
-    return "" if at.year == 1 else at.isoformat(timespec="milliseconds").replace("+00:00", "Z")  # Go's zero time
+    return "" if at.year == 1 else stamp(at)  # Go's zero time
 
 
 def _seconds(started: str, completed: str) -> float:

@@ -5,12 +5,11 @@ In: a services file's path. Out: a table or JSON on stdout. Touches: a buildx pr
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from buildorch.cli.options import FILE, FORMAT, ledger_path
+from buildorch.cli.options import FILE, FORMAT, dumps, ledger_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +31,6 @@ def builders(file: Path, output_format: str) -> None:
     found = known.builders(client.find_buildx(), timeout_s=PATIENCE_S)
     building = leases.held(ledger_path(file).parent / leases.FOLDER)
     if output_format == "json":
-        click.echo(json.dumps(builders_document(found, building), indent=2, ensure_ascii=False))
+        click.echo(dumps(builders_document(found, building)))
     else:
         click.echo(builders_text(found, building))

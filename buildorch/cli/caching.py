@@ -5,14 +5,13 @@ In: a builder, limits. Out: tables or JSON on stdout. Touches: through `buildorc
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from buildorch.cli.options import FILE, FORMAT
+from buildorch.cli.options import FILE, FORMAT, dumps
 from buildorch.errors import EXIT_OK, UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def show(builder: str | None, file: Path, output_format: str) -> None:
 
     held, used_by = caching.holding(caching.chosen_builder(builder)), _used_by(file)
     if output_format == "json":
-        click.echo(_dumps(cached.holding_document(held, used_by)))
+        click.echo(dumps(cached.holding_document(held, used_by)))
     else:
         click.echo(cached.holding_text(held, used_by))
 
@@ -75,7 +74,7 @@ def prune(
     if going and not dry_run and _confirmed(going, yes=yes):
         freed = caching.prune(name, **limits)
     if output_format == "json":
-        click.echo(_dumps(cached.going_document(going, builder=name, freed=freed)))
+        click.echo(dumps(cached.going_document(going, builder=name, freed=freed)))
     elif freed is not None:
         from buildorch.quantities import human_bytes  # noqa: PLC0415
 
@@ -139,7 +138,3 @@ def _used_by(file: Path) -> Mounts:
     except UsageError as error:
         click.echo(f"note: which services mount what is not known: {printable(str(error))}", err=True)
         return {}
-
-
-def _dumps(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)

@@ -5,7 +5,6 @@ In: arguments. Out: data on stdout, progress and logs on stderr. Touches: nothin
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +17,7 @@ from buildorch.cli.options import (
     FORMAT,
     SET,
     building,
+    dumps,
     formats,
     ledger_path,
     open_ledger,
@@ -203,7 +203,7 @@ def schema(which: str) -> None:
         "events": events.events_schema,
         "check": findings.check_schema,
     }
-    click.echo(_dumps(schemas[which]()))
+    click.echo(dumps(schemas[which]()))
 
 
 def _entries(entries: list[Any], output_format: str) -> None:
@@ -211,10 +211,6 @@ def _entries(entries: list[Any], output_format: str) -> None:
     from buildorch.report.text import entries_text  # noqa: PLC0415
 
     if output_format == "json":
-        click.echo(_dumps([to_plain(entry) for entry in entries]))
+        click.echo(dumps([to_plain(entry) for entry in entries]))
     else:
         click.echo(entries_text(entries, with_service=True))
-
-
-def _dumps(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)

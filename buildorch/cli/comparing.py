@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from buildorch.comparing import Bench
-    from buildorch.execute import Stop
+    from buildorch.events import Event
     from buildorch.report.comparison import Comparison
 
 
@@ -78,36 +78,18 @@ def _writer(output_format: str) -> Callable[[Comparison], str]:
 
 def _compared(bench: Bench, *, shows: bool) -> Comparison | int:
     """The comparison; or the exit code where a second signal cut it off."""
-    import anyio  # noqa: PLC0415 - after the services file and the variants were found to be good
-
-    from buildorch.errors import EXIT_INTERRUPTED, first_own  # noqa: PLC0415
-    from buildorch.execute import Stop  # noqa: PLC0415
-
-    stop = Stop()
-    try:
-        comparison = anyio.run(_run, bench, shows, stop)
-    except BaseExceptionGroup as errors:
-        raise first_own(errors) from errors
-    return comparison if comparison is not None else stop.exit_code or EXIT_INTERRUPTED
-
-
-async def _run(bench: Bench, shows: bool, stop: Stop) -> Comparison | None:  # noqa: FBT001
-    import anyio  # noqa: PLC0415
-
-    from buildorch import comparing  # noqa: PLC0415
-    from buildorch.cli.building import watch_signals  # noqa: PLC0415
+    from buildorch import comparing  # noqa: PLC0415 - after the services file and the variants were found to be good
+    from buildorch.cli.building import read_out  # noqa: PLC0415
     from buildorch.report.comparison import Comparison  # noqa: PLC0415
     from buildorch.report.plain import PlainView  # noqa: PLC0415
 
     view = PlainView(sys.stderr)
-    found = None
-    async with anyio.create_task_group() as group:
-        group.start_soon(watch_signals, stop, group.cancel_scope)
-        async with comparing.stream(bench, stop=stop) as events:
-            async for event in events:
-                if isinstance(event, Comparison):
-                    found = event
-                elif shows:
-                    view.update(event)
-        group.cancel_scope.cancel()
-    return found
+
+    def see(told: Event | Comparison) -> Comparison | None:
+        if isinstance(told, Comparison):
+            return told
+        if shows:
+            view.update(told)
+        return None
+
+    return read_out(lambda stop: comparing.stream(bench, stop=stop), see)

@@ -5,12 +5,11 @@ In: a services file's path. Out: lines or JSON on stdout, an exit code. Touches:
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from buildorch.cli.options import FILE, FORMAT
+from buildorch.cli.options import FILE, FORMAT, dumps
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +25,7 @@ def doctor(file: Path, output_format: str) -> int:
 
     found = examine(file)
     if output_format == "json":
-        click.echo(json.dumps(examined.examination_document(found), indent=2, ensure_ascii=False))
+        click.echo(dumps(examined.examination_document(found)))
     else:
         click.echo(examined.examination_text(found))
     return found.exit_code

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from buildorch.cli.options import FILE, SET, services_typed
-from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK, UnwritableRecord, UsageError
-from buildorch.project import write_atomically
-from buildorch.report.text import printable
+from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,6 +147,8 @@ def _read(name: str) -> str:
 
 def _tell(one: Resolved, *, check: bool) -> None:
     """What became of a file, on stderr: that nothing did is often a mistake in a name."""
+    from buildorch.report.text import printable  # noqa: PLC0415
+
     for change in one.changes if check else ():
         click.echo(printable(f"{one.source}:{change.line}: {change.old} is not {change.new}"), err=True)
     if not one.services:
@@ -182,15 +182,16 @@ def _append(path: Path, text: str) -> None:
 
 def _write(path: Path, text: str) -> None:
     """Put a text into a file, all of it or none; a link stays one, and the file keeps its mode."""
+    from buildorch import project  # noqa: PLC0415 - a shell that completes a word does not wait for it
+
     path = path.resolve()
     mode = 0o644
     if path.exists():
         if not path.is_file():
             raise UsageError(f"{path} is no regular file", hint="leave --output out to write to stdout")
         mode = stat.S_IMODE(path.stat().st_mode)
-    try:
-        write_atomically(path, text, mode=mode)
-    except UnwritableRecord as error:
-        raise UsageError(
-            str(error).replace("the run record", "the file"), hint="is the folder there, and yours?"
-        ) from None
+    project.write_atomically(path, text, mode=mode, unwritable=_unwritable)
+
+
+def _unwritable(path: str, reason: str) -> UsageError:
+    return UsageError(f"the file cannot be written to {path}: {reason}", hint="is the folder there, and yours?")

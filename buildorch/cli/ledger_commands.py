@@ -5,12 +5,12 @@ In: a ledger's path. Out: text or JSON on stdout, an exit code. Touches: the led
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from buildorch.cli.options import dumps
 from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK
 from buildorch.ledger import verification
 
@@ -30,7 +30,7 @@ def verify(path: Path, *, repair: bool, output_format: str) -> int:
             if repaired
             else None
         )
-        click.echo(json.dumps({**asdict(found), "repaired": saved}, indent=2, ensure_ascii=False))
+        click.echo(dumps({**asdict(found), "repaired": saved}))
     else:
         click.echo(_text(path, found, repaired))
     return EXIT_BUILD_FAILED if found.damages and not repaired else EXIT_OK

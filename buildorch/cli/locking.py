@@ -22,7 +22,6 @@ from buildorch.errors import (
     EXIT_OK,
     EngineError,
     RegistryError,
-    UnwritableRecord,
     UsageError,
     did_you_mean,
 )
@@ -75,7 +74,7 @@ def run(file: Path, references: Sequence[str], *, update: bool, check: bool, out
     renewal = renew(old, names, today=today, update=chosen, now=now)
     outcome = _Outcome(renewal, services, (*warnings, *_warnings(renewal, services, now.date(), old)), check)
     if not check and (renewal.lock != old or not path.exists()):
-        _write(path, renewal.lock)
+        project.write_atomically(path, renewal.lock.text(), unwritable=_unwritable)
     click.echo(json.dumps(_plain(outcome), indent=2) if output_format == "json" else _text(outcome, old))
     if check:
         return EXIT_OK if renewal.is_current else EXIT_BUILD_FAILED
@@ -126,11 +125,8 @@ def _today(
     return {**found, **resolve_bases(fresh, lock=None, mirrors=mirrors, verify=True, deadline_s=DEADLINE_S)}
 
 
-def _write(path: Path, lock: Lock) -> None:
-    try:
-        project.write_atomically(path, lock.text())
-    except UnwritableRecord as error:
-        raise UsageError(str(error).replace("the run record", "the lock file"), hint="is the folder yours?") from None
+def _unwritable(path: str, reason: str) -> UsageError:
+    return UsageError(f"the lock file cannot be written to {path}: {reason}", hint="is the folder yours?")
 
 
 def _warnings(renewal: Renewal, services: Mapping[str, Sequence[str]], today: date, old: Lock) -> Iterator[str]:

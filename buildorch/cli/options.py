@@ -1,10 +1,11 @@
-"""Options that several commands have, and the ledger they mean.
+"""Options that several commands have, the JSON that one of them asks for, and the ledger they mean.
 
-In: nothing. Out: click's decorators. Touches: nothing but the ledger that is asked for.
+In: nothing. Out: click's decorators, text. Touches: nothing but the ledger that is asked for.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +130,11 @@ def building(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return selecting(command)
+
+
+def dumps(value: object) -> str:
+    """What `--format json` prints."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def open_ledger(file: Path) -> Any:  # noqa: ANN401 - a Ledger, imported below

@@ -6,12 +6,12 @@ looks at before it starts; builds nothing.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from buildorch import preparing
+from buildorch.cli.options import dumps
 from buildorch.errors import EngineError
 from buildorch.fingerprint import Build
 from buildorch.report.text import explained_text, plan_text, printable
@@ -35,7 +35,7 @@ def show_plan(request: BuildRequest, *, output_format: str) -> None:
     document = plan.to_json()
     for name, one in decided.items():
         document["services"][name] |= _document(one)
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    click.echo(dumps(document))
 
 
 def show_changes(request: BuildRequest, *, output_format: str) -> None:
@@ -45,7 +45,7 @@ def show_changes(request: BuildRequest, *, output_format: str) -> None:
     if output_format == "json":
         services = {name: _document(one) for name, one in decided.items()}
         document = {"schema": "buildorch.explain/1", "services": services}
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        click.echo(dumps(document))
         return
     for name, one in decided.items():
         click.echo(explained_text(name, _told(one), one.changes))

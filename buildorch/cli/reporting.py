@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from buildorch.cli.options import FILE, ledger_path
-from buildorch.errors import UnknownRun, UnwritableRecord, UsageError
+from buildorch.errors import UnknownRun, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -165,8 +165,9 @@ def _write(path: Path, text: str) -> None:
 
     if path == STDOUT:
         click.echo(text, nl=not text.endswith("\n"))
-        return
-    try:
-        project.write_atomically(path, text)
-    except UnwritableRecord as error:
-        raise UsageError(f"the report cannot be written to {path}: {error.reason}", hint="name another file") from None
+    else:
+        project.write_atomically(path, text, unwritable=_unwritable)
+
+
+def _unwritable(path: str, reason: str) -> UsageError:
+    return UsageError(f"the report cannot be written to {path}: {reason}", hint="name another file")

@@ -29,7 +29,7 @@ from buildorch.buildx.solver import BuildxSolver
 from buildorch.comparing import images
 from buildorch.comparing.isolation import Isolation, apart, bases_dockerfile, bases_solve, isolated
 from buildorch.contents import LayerMemory
-from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK, first_own
+from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK
 from buildorch.events import RunFinished, RunStarted, SolveFinished, now
 from buildorch.execute import Stop, execute
 from buildorch.inspection import Layers
@@ -37,6 +37,7 @@ from buildorch.plan import Plan
 from buildorch.record import Failure, FailureKind, Solved
 from buildorch.report.comparison import Comparison, Row
 from buildorch.settle import Images
+from buildorch.streaming import streamed
 from buildorch.values import dataclass
 from buildorch.watching import unbelieved
 
@@ -61,15 +62,9 @@ async def stream(bench: Bench, *, stop: Stop | None = None) -> AsyncIterator[Obj
     An event's `service` is the variant's name. Leaving the block early cancels what runs; all is removed all the same.
     """
     folder = Path(tempfile.mkdtemp(prefix="buildorch-"))
-    send, receive = anyio.create_memory_object_stream["Told"](0)
     try:
-        comparing = _Comparing(bench, folder, stop or Stop())
-        async with receive, anyio.create_task_group() as group:
-            group.start_soon(comparing.drive, send)
-            yield receive
-            group.cancel_scope.cancel()
-    except BaseExceptionGroup as errors:
-        raise first_own(errors) from None
+        async with streamed(_Comparing(bench, folder, stop or Stop()).drive) as events:
+            yield events
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -12,10 +12,10 @@ from buildorch.lazy import names_of
 
 if TYPE_CHECKING:
     from buildorch.engine.api import Engine, EngineInfo, InspectedImage
+    from buildorch.engine.build_cache import read_build_cache
     from buildorch.engine.containerd import Containerd, Stored, containerd_of, data_root_here, full_name, stored
     from buildorch.engine.containers import try_start
     from buildorch.engine.content import read_blob
-    from buildorch.engine.disk_usage import read_build_cache
     from buildorch.engine.saved import SavedImage, read_saved, read_saved_layers
     from buildorch.engine.trial import Trial
 
@@ -50,7 +50,7 @@ _HOMES = {
     "data_root_here": "containerd",
     "full_name": "containerd",
     "read_blob": "content",
-    "read_build_cache": "disk_usage",
+    "read_build_cache": "build_cache",
     "read_saved": "saved",
     "read_saved_layers": "saved",
     "stored": "containerd",

@@ -42,8 +42,6 @@ LOG_LINES, LOG_WIDTH = 40, 500
 ACTIVE = frozenset({"building", "measuring"})
 GROUPS = ("failed", "building", "measuring", "blocked", "waiting", "built", "skipped", "cancelled")
 """The states in the order in which they are shown: what wants attention, what goes on, what comes, what is done."""
-
-
 _IS_COUNTED = re.compile(r"\[(?:[^\]]* )?\d+/\d+\] (?!FROM )").match
 """Whether a name is that of an instruction other than FROM."""
 
@@ -271,7 +269,7 @@ def _move(line: Line, event: StepProgress) -> None:
 
 def _counts(event: StepStarted | StepFinished) -> bool:
     """Whether it is a step of the record's `steps`: FROM only takes an image."""
-    return event.step and "] FROM " not in event.name
+    return event.step and _IS_COUNTED(event.name) is not None
 
 
 def _stage(name: str) -> str:

@@ -10,9 +10,9 @@ import re
 from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
-from buildorch.quantities import human_bytes, human_seconds
+from buildorch.quantities import human_seconds
 from buildorch.record import EngineFacts, Failure, Finding, PlatformRecord, Steps, to_plain
-from buildorch.report.text import UNKNOWN, failure_text, finding_text, printable, table
+from buildorch.report.text import UNKNOWN, bytes_text, failure_text, finding_text, printable, table
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _cells(row: Row, differs: str) -> tuple[str, ...]:
     return (
         row.variant,
         differs,
-        _bytes(row.image.unpacked_bytes if row.image else None),
-        _bytes(row.image.compressed_bytes if row.image else None),
+        bytes_text(row.image.unpacked_bytes if row.image else None),
+        bytes_text(row.image.compressed_bytes if row.image else None),
         _seconds(row.cold_s),
         _seconds(row.cached_s),
         _seconds(row.pull_s),
@@ -137,10 +137,6 @@ def _cells(row: Row, differs: str) -> tuple[str, ...]:
 def _counted(findings: tuple[Finding, ...]) -> str:
     counts = {word: sum(one.severity == word for one in findings) for word in ("error", "warning")}
     return ", ".join(f"{count} {word}{'s'[: count > 1]}" for word, count in counts.items() if count) or "none"
-
-
-def _bytes(count: int | None) -> str:
-    return UNKNOWN if count is None else human_bytes(count)
 
 
 def _seconds(seconds: float | None) -> str:

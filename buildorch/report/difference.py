@@ -10,7 +10,7 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Literal
 
 from buildorch.differences import ImageDifference
-from buildorch.quantities import human_bytes
+from buildorch.quantities import human_bytes, signed_bytes
 from buildorch.record import to_plain
 from buildorch.report.text import printable, short_digest
 from buildorch.values import dataclass
@@ -90,7 +90,8 @@ def _platform(platform: str, one: ImageDifference) -> Iterator[str]:
         ]
         yield from _part("files", files)
         unattributed = one.growth_bytes - one.attributed_bytes
-        yield f"    growth {_signed(one.growth_bytes)}, {_signed(unattributed)} of it in the ends of the layers' tars"
+        growth, ends = signed_bytes(one.growth_bytes), signed_bytes(unattributed)
+        yield f"    growth {growth}, {ends} of it in the ends of the layers' tars"
     packages = [
         f"{each.package_kind} {printable(each.name)}: {_versions(each.before)} -> {_versions(each.after)}"
         for each in one.packages or ()
@@ -110,12 +111,8 @@ def _part(what: str, lines: Sequence[str]) -> Iterator[str]:
 
 def _change(before: int | None, after: int | None) -> str:
     if before is None or after is None:
-        return f"{_signed((after or 0) - (before or 0))} ({'new' if before is None else 'gone'})"
-    return f"{human_bytes(before)} -> {human_bytes(after)} ({_signed(after - before)})"
-
-
-def _signed(count: int) -> str:
-    return f"{'-' if count < 0 else '+'}{human_bytes(abs(count))}"
+        return f"{signed_bytes((after or 0) - (before or 0))} ({'new' if before is None else 'gone'})"
+    return f"{human_bytes(before)} -> {human_bytes(after)} ({signed_bytes(after - before)})"
 
 
 def _versions(versions: Sequence[str]) -> str:

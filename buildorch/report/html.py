@@ -18,13 +18,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from buildorch import __version__
-from buildorch.quantities import human_bytes, human_seconds
+from buildorch.quantities import human_bytes, human_seconds, signed_bytes
 from buildorch.report import charts
 from buildorch.report.figures import all_findings, budget_bytes, figures, judged_bytes
-from buildorch.report.markdown import bytes_text, signed_bytes
 from buildorch.report.past import before_run, earlier
 from buildorch.report.since import since
-from buildorch.report.text import budget_text, printable, short_digest
+from buildorch.report.text import budget_text, bytes_text, printable, short_digest
 from buildorch.report.timing import timing
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import re
 from html import escape
 from typing import TYPE_CHECKING
 
-from buildorch.quantities import human_bytes, human_seconds
+from buildorch.quantities import human_bytes, human_seconds, signed_bytes
 from buildorch.report.figures import all_findings, figures
 from buildorch.report.since import since
-from buildorch.report.text import UNKNOWN, budget_text, printable, short_digest
+from buildorch.report.text import UNKNOWN, budget_text, bytes_text, printable, short_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -192,13 +192,3 @@ def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], *, 
 def _code(text: str) -> str:
     """Text in the type of code; a code span of Markdown's own takes no character references."""
     return f"<code>{told(text)}</code>"
-
-
-def bytes_text(count: int | None) -> str:
-    """A size for people, or the sign for none."""
-    return UNKNOWN if count is None else human_bytes(count)
-
-
-def signed_bytes(count: int) -> str:
-    """A difference of sizes for people."""
-    return f"{'-' if count < 0 else '+'}{human_bytes(abs(count))}"

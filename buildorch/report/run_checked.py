@@ -5,9 +5,10 @@ In: a `Report`, and where its Dockerfiles are. Out: text. Touches nothing.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from buildorch.events import stamp
 from buildorch.report.findings import Checked, CheckedImage
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ def _image(name: str, record: ServiceRecord, dockerfile: str) -> CheckedImage:
 
 
 def _ended_at(report: Report) -> str:
-    ended = datetime.fromisoformat(report.started_at) + timedelta(seconds=report.duration_s)
-    return ended.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return stamp(datetime.fromisoformat(report.started_at) + timedelta(seconds=report.duration_s))
 
 
 def _builds(record: ServiceRecord) -> Iterator[Element]:

@@ -130,8 +130,8 @@ def entries_text(entries: Iterable[Entry], *, with_service: bool) -> str:
                 record.status,
                 platform,
                 short_digest(record.digest),
-                _bytes(facts.compressed_bytes if facts else None),
-                _bytes(facts.unpacked_bytes if facts else None),
+                bytes_text(facts.compressed_bytes if facts else None),
+                bytes_text(facts.unpacked_bytes if facts else None),
                 human_seconds(record.duration_s),
                 record.reference,
             )
@@ -170,8 +170,8 @@ def _rows(name: str, record: ServiceRecord) -> list[tuple[str, ...]]:
             platform,
             record.status,
             short_digest(record.digest),
-            _bytes(facts.compressed_bytes),
-            _bytes(facts.unpacked_bytes),
+            bytes_text(facts.compressed_bytes),
+            bytes_text(facts.unpacked_bytes),
             budget_text(facts, record.budget),
             *tail,
         )
@@ -187,7 +187,8 @@ def _last_line(report: Report) -> str:
     return f"{said} in {human_seconds(report.duration_s)} (exit {report.exit_code}, run {report.run_id})"
 
 
-def _bytes(count: int | None) -> str:
+def bytes_text(count: int | None) -> str:
+    """A size for people, or the sign for none."""
     return UNKNOWN if count is None else human_bytes(count)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from buildorch.bases.lifetimes import end_of_life
-from buildorch.errors import UnwritableRecord, UsageError
+from buildorch.errors import UsageError
 from buildorch.oci import ImageReference
 from buildorch.project import write_atomically
 from buildorch.scaffold import discovery, rendering
@@ -192,20 +192,21 @@ def _write(texts: Mapping[Path, str]) -> None:
     """
     with ExitStack() as undo:
         for path, text in texts.items():
-            try:
-                undo.callback(_put_back, path, path.read_bytes() if path.exists() else None)
-                write_atomically(path.resolve(), text, mode=_mode(path))
-            except UnwritableRecord as error:
-                raise _unwritable(path, error.reason) from None
-            except OSError as error:
-                raise _unwritable(path, error.strerror or str(error)) from None
+            _write_one(path, text, undo)
         undo.pop_all()
 
 
-def _unwritable(path: Path, reason: str) -> UsageError:
-    return UsageError(
-        f"{path} cannot be written: {reason}", hint="nothing was written; see to that, and run init again"
-    )
+def _write_one(path: Path, text: str, undo: ExitStack) -> None:
+    def unwritable(_: str, reason: str) -> UsageError:  # by the name it was given: a link leads to another
+        hint = "nothing was written; see to that, and run init again"
+        return UsageError(f"{path} cannot be written: {reason}", hint=hint)
+
+    try:
+        undo.callback(_put_back, path, path.read_bytes() if path.exists() else None)
+        target, mode = path.resolve(), _mode(path)
+    except OSError as error:
+        raise unwritable("", error.strerror or str(error)) from None
+    write_atomically(target, text, mode=mode, unwritable=unwritable)
 
 
 def _mode(path: Path) -> int:

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,24 @@ only_where_one_can_start = pytest.mark.skipif(
 def engine(*arguments: str, name: str = NAME) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), *arguments, "--name", name]
     return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+
+
+@contextlib.contextmanager
+def own_engine() -> Iterator[str]:
+    """An engine that nobody else uses, by its name; it is gone afterwards."""
+    name = f"t-{secrets.token_hex(2)}"
+    with started(name):
+        yield name
+
+
+@contextlib.contextmanager
+def started(name: str) -> Iterator[None]:
+    try:
+        up = engine("up", name=name)
+        assert up.returncode == 0, up.stderr
+        yield
+    finally:
+        engine("down", name=name)
 
 
 def exports(name: str = NAME) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from private_engine import docker, engine, exports, make_image, only_where_one_can_start
+from private_engine import docker, exports, make_image, only_where_one_can_start, own_engine
 
 pytestmark = [pytest.mark.engine, only_where_one_can_start]
 
@@ -27,13 +26,8 @@ SERVICES = "version: 1\nproject: t\nservices:\n  web: {context: .}\n"
 @pytest.fixture(scope="module")
 def private() -> Iterator[str]:
     """The name of an engine whose cache nobody else uses: what is pruned here is gone."""
-    name = f"t-{secrets.token_hex(2)}"
-    try:
-        started = engine("up", name=name)
-        assert started.returncode == 0, started.stderr
+    with own_engine() as name:
         yield name
-    finally:
-        engine("down", name=name)
 
 
 @pytest.fixture(scope="module")

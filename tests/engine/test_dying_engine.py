@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from private_engine import engine, exports, make_image, only_where_one_can_start, pids
+from private_engine import engine, exports, make_image, only_where_one_can_start, own_engine, pids
 from sandbox import Sandbox
 
 from buildorch.runs import LEFT_RUNNING
@@ -35,13 +35,8 @@ LONGEST_S = 30.0
 @pytest.fixture(scope="module")
 def dying() -> Iterator[str]:
     """The name of an engine whose daemon these tests may kill."""
-    name = f"t-{secrets.token_hex(2)}"
-    try:
-        started = engine("up", name=name)
-        assert started.returncode == 0, started.stderr
+    with own_engine() as name:
         yield name
-    finally:
-        engine("down", name=name)
 
 
 @pytest.fixture

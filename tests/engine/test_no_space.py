@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from private_engine import data, docker, engine, eventually, exports, only_where_one_can_start, pids
+from private_engine import data, docker, engine, eventually, exports, only_where_one_can_start, pids, started
 from sandbox import Sandbox
 
 from buildorch.errors import LedgerError
@@ -53,12 +53,8 @@ def small_engine(tmp_path: Path) -> Iterator[str]:
         data(name).mkdir(parents=True)
         (data(name) / "docker").symlink_to(store)
         (store / BALLAST).write_bytes(os.urandom(2_000_000))
-        try:
-            started = engine("up", name=name)
-            assert started.returncode == 0, started.stderr
+        with started(name):
             yield name
-        finally:
-            engine("down", name=name)
 
 
 def restart(name: str) -> None:

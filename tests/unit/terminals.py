@@ -30,7 +30,9 @@ pid = os.fork()
 if pid == 0:
     os.setpgid(0, 0)
     os.tcsetpgrp(0, os.getpid())
-    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    # As a shell does for its jobs; whoever runs the tests in the background may ignore SIGINT and SIGQUIT (POSIX, sh).
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_DFL)
     os.execv(sys.argv[3], sys.argv[3:])
 while True:
     status = os.waitpid(pid, os.WUNTRACED)[1]

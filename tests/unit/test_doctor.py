@@ -228,12 +228,6 @@ def engine() -> Iterator[FakeEngine]:
 
 
 @pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with running_registry() as running:
-        yield running
-
-
-@pytest.fixture
 def project(tmp_path: Path, engine: FakeEngine, registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A service that is pushed to the registry and built on one of its images, a docker-buildx, and the engine."""
     (tmp_path / "Dockerfile").write_text(f"FROM {registry.host}/base:1\n")

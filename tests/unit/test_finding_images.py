@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from fakes import FakeEngine, FakeRegistry, make_image, running_engine, running_registry
+from fakes import FakeEngine, FakeRegistry, make_image
 
 from buildorch.engine import Engine
 from buildorch.errors import NoSuchImage, NoSuchPlatform
@@ -15,18 +13,6 @@ from buildorch.judging import Means
 from buildorch.settle import Images
 
 OLD, NEW = make_image(layers=[b"old"], index=True), make_image(layers=[b"new"], index=True)
-
-
-@pytest.fixture
-def engine() -> Iterator[FakeEngine]:
-    with running_engine() as running:
-        yield running
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with running_registry() as running:
-        yield running
 
 
 @pytest.fixture

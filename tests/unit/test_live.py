@@ -139,6 +139,18 @@ def test_a_line_shows_the_step_that_runs_the_steps_done_and_cached_and_the_time(
     assert shown.endswith("33% 1/3 steps, 1 cached [deps 3/4] COPY requirements.lock .")
 
 
+def test_from_is_no_step_and_an_instruction_that_only_speaks_of_one_is():
+    made = folded(
+        solve_started("app"),
+        step_started("app", "[deps 1/4] FROM docker.io/library/debian"),
+        step_finished("app", "[deps 1/4] FROM docker.io/library/debian"),
+        step_started("app", '[deps 2/4] RUN echo "[x] FROM y"'),
+        step_finished("app", '[deps 2/4] RUN echo "[x] FROM y"'),
+    )
+
+    assert "1/3 steps" in row(made)
+
+
 def test_a_line_shows_the_bytes_that_were_pulled_pushed_and_sent():
     made = folded(
         solve_started("app"),
