@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,13 @@ _FOREIGN = ("BUILDORCH_", "BUILDX_", "BUILDKIT_", "DOCKER_", "COMPOSE_", "GIT_",
 def pytest_configure(config: pytest.Config) -> None:
     """Draw fewer examples where the proofs are left out; pytest calls this before it imports a test."""
     settings.load_profile("quick" if "not proof" in config.option.markexpr else "unit")
+    gc.disable()  # what is collected stays to the end: to look through it again and again costs a second in each worker
+
+
+def pytest_collection_finish() -> None:
+    """Leave the tests themselves out of every look for garbage that follows."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -18,6 +18,7 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,11 @@ from buildorch.runs import LEFT_RUNNING
 
 DATA = Path(__file__).with_name("data")
 HEAD = "version: 1\nproject: shop\n"
-_RUN = Draft202012Validator(run_schema())
+
+
+@cache
+def _run() -> Any:
+    return Draft202012Validator(run_schema())
 
 
 @pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.proof)])
@@ -96,7 +101,7 @@ class Sandbox:
 
     def written(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.record.read_text())
-        _RUN.validate(document)
+        _run().validate(document)
         return document
 
 
