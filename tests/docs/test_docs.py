@@ -218,19 +218,6 @@ def test_every_choice_of_schema_is_named():
     assert f"[{'|'.join(argument.type.choices)}]" in (REFERENCE / "command.md").read_text()
 
 
-def test_every_environment_variable_of_the_source_is_documented_and_no_other():
-    documented = set(table(section(REFERENCE / "command.md", "Environment variables")))
-    code = "\n".join(path.read_text() for path in sources("buildorch"))
-    others = (*sources("scripts"), ROOT / "Makefile", ROOT / "services" / "bases" / "services.yaml")
-    rest = "\n".join(path.read_text() for path in others)
-    read = set(re.findall(r"""environ(?:\.get\(|\[)["']([A-Z_]+)""", code)) | set(
-        re.findall(r"BUILDORCH_[A-Z_]+", code + rest)
-    )
-    assert read <= documented
-    named = set(re.findall(r"\b[A-Z][A-Z_]+\b", code + rest))
-    assert documented <= named
-
-
 def test_every_exit_code_is_documented_and_no_other():
     constants = {name: value for name, value in vars(errors).items() if name.startswith("EXIT_")}
     rows = re.findall(r"^\| (\d+) \| (?:`(\w+)`)? ?\|", (REFERENCE / "exit-codes.md").read_text(), re.MULTILINE)

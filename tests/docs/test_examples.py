@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.engine
 
 DOORS = {"deploy.py": ["python", "deploy.py"], "deploy.sh": ["sh", "deploy.sh"], "Makefile": ["make", "deploy"]}
 TIMEOUT_S = 300
+TUTORIAL_S = 600
 
 
 def run(command: list[str], folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -163,16 +165,24 @@ def test_no_deploy_script_hides_that_a_roll_out_failed(door: str, deploy: Deploy
 
 def test_the_tutorial_gives_what_it_shows(tmp_path: Path, project_name: str):
     shown: list[str] = []
+    began = time.monotonic()
     for block in blocks_of(DOCS / "tutorial.md"):
-        if block.title:
+        assert block.language in {"sh", "yaml", "text"}, block.place
+        if block.language == "yaml":
             (tmp_path / block.title).write_text(block.body.replace("project: demo", f"project: {project_name}"))
-        elif block.language == "sh" and "pip install" not in block.body:
-            done = run(["sh", "-c", block.body], tmp_path)
+        elif block.language == "sh":
+            installed = "buildorch --version\n"  # the rest of that block makes what the tests run in
+            done = run(["sh", "-ec", installed if "pip install" in block.body else block.body], tmp_path)
             assert done.returncode == 0, f"{block.place}: {done.stderr}"
             shown = same_on_every_machine(done.stdout.replace(project_name, "demo"))
-        elif block.language == "text":
-            missing = [line for line in same_on_every_machine(block.body) if line not in shown]
-            assert not missing, f"{block.place}: {missing} is not in {shown}"
+        else:
+            rest = iter(shown)
+            missing = [line for line in same_on_every_machine(block.body) if line not in rest]
+            assert not missing, f"{block.place}: {missing} is not in this order in {shown}"
+
+    assert time.monotonic() - began < TUTORIAL_S
+    assert len(json.loads((tmp_path / ".buildorch" / "run.json").read_text())["services"]) == 3
+    assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
 def test_the_api_pages_examples_run(tmp_path: Path, project_name: str):
