@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LIST_IMAGES = "/containerd.services.images.v1.Images/List"
 LIST_CONTENT = "/containerd.services.content.v1.Content/List"
+NAMESPACE = "containerd-namespace"
+"""The metadata that says whose images and blobs are meant (containerd `pkg/namespaces/grpc.go`)."""
 TIMEOUT_S = 5.0
 """Ten thousand times what an answer takes; who waits longer is better served by the Engine API."""
 MAX_FILTERS = 400
@@ -117,7 +119,7 @@ def stored(
     """
     if not names:  # containerd takes no filter for every image
         return Stored({}, frozenset())
-    metadata = {"containerd-namespace": containerd.namespace}
+    metadata = {NAMESPACE: containerd.namespace}
     wanted = [f'name=="{name}"' for name in names] + [f'target.digest=="{digest}"' for digest in roots]
     blobs = [f'digest=="{digest}"' for digest in digests] if len(digests) <= MAX_FILTERS else []
     try:

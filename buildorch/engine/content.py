@@ -1,23 +1,30 @@
 """Blobs of the engine's content store, by digest.
 
-In: digests. Out: bytes. Touches: the engine's socket.
+In: digests. Out: bytes. Touches: the engine's socket, and its containerd's where that is on this machine.
 
 dockerd serves BuildKit's gRPC at `POST /grpc` with `Upgrade: h2c`, and BuildKit serves containerd's content store there
 (moby/buildkit `control/control.go`, Controller.Register; containerd `api/services/content/v1/content.proto`). So a
 manifest of 2 KB costs 2 KB, where `docker save` sends the whole image.
+
+A large blob passes through two processes so, each of which takes it apart and puts it together again. Where the
+engine's own containerd may be asked, it costs the engine a sixth of that.
 """
 
 from __future__ import annotations
 
+import contextlib
+import socket
 from typing import TYPE_CHECKING
 
+from buildorch.engine.containerd import NAMESPACE, TIMEOUT_S, containerd_of
 from buildorch.engine.grpc import BrokenCall, Channel, RefusedCall, fields, text_field
-from buildorch.errors import EngineUnreachable
+from buildorch.errors import EngineUnreachable, MalformedDocument
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator, Mapping
 
     from buildorch.engine.api import Engine
+    from buildorch.engine.containerd import Containerd
 
 READ = "/containerd.services.content.v1.Content/Read"
 _DATA_FIELD = 2
@@ -33,9 +40,55 @@ def read_blob(engine: Engine, digest: str) -> Iterator[bytes]:
         EngineUnreachable: the engine goes away, or does not have the blob.
     """
     stream, rest = engine.upgrade("/grpc", "h2c")
+    with _told(engine, digest), contextlib.closing(stream):
+        yield from _read(Channel(stream, rest), digest)
+
+
+def read_large_blob(engine: Engine, digest: str) -> Iterator[bytes]:
+    """`read_blob` by the shortest way: from the engine's own containerd, where that is on this machine and gives it.
+
+    Its socket is root's, so this is never the only way. One that breaks off after its first bytes is told.
+
+    Raises:
+        EngineUnreachable: the engine goes away, or does not have the blob.
+    """
+    containerd = containerd_of(engine.info())
+    if containerd is not None:
+        with contextlib.closing(_from_containerd(containerd, digest)) as messages:
+            begin = _first(messages)
+            if begin is not None:
+                with _told(engine, digest):
+                    yield begin
+                    yield from messages
+                return
+    yield from read_blob(engine, digest)
+
+
+def _first(messages: Iterator[bytes]) -> bytes | None:
+    """None where containerd gives nothing: then the engine itself is asked, whose word it is."""
     try:
-        for message in Channel(stream, rest).call(READ, text_field(1, digest)):  # ReadContentRequest{digest = 1}
-            yield _data(message)
+        return next(messages, b"")
+    except (OSError, RefusedCall, BrokenCall, MalformedDocument):
+        return None
+
+
+def _from_containerd(containerd: Containerd, digest: str) -> Generator[bytes]:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as stream:
+        stream.settimeout(TIMEOUT_S)
+        stream.connect(containerd.address)
+        yield from _read(Channel(stream), digest, {NAMESPACE: containerd.namespace})
+
+
+def _read(channel: Channel, digest: str, metadata: Mapping[str, str] | None = None) -> Iterator[bytes]:
+    for message in channel.call(READ, text_field(1, digest), metadata=metadata):  # ReadContentRequest{digest = 1}
+        yield _data(message)
+
+
+@contextlib.contextmanager
+def _told(engine: Engine, digest: str) -> Iterator[None]:
+    """Say what went wrong, and while reading what."""
+    try:
+        yield
     except RefusedCall as error:
         raise EngineUnreachable(engine.endpoint, f"it does not give {digest}: {error}") from None
     except BrokenCall as error:
@@ -43,8 +96,6 @@ def read_blob(engine: Engine, digest: str) -> Iterator[bytes]:
         raise EngineUnreachable(engine.endpoint, f"{error.fact} while sending {digest}{detail}") from None
     except OSError as error:
         raise EngineUnreachable(engine.endpoint, f"reading {digest}: {error}") from None
-    finally:
-        stream.close()
 
 
 def _data(message: bytes) -> bytes:

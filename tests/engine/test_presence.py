@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from sandbox import Sandbox, docker
 
-from buildorch.engine import Engine, containerd_of
+from buildorch.engine import Engine, containerd_of, read_blob, read_large_blob
 from buildorch.oci import ImageReference
 from buildorch.presence import Presence, Wanted, in_engine, in_registries
 from buildorch.presence.wanted import wanted
@@ -50,6 +50,16 @@ def built(sandbox: Sandbox, service: str, **files: str) -> Wanted:
 def test_an_image_that_was_just_built_is_present(ask: Ask, image: Wanted):
     assert len(image.parts) == 2
     assert ask(image) == Presence("present")
+
+
+def test_its_blobs_are_the_same_from_containerd_and_through_the_engine(image: Wanted):
+    engine = Engine.at(os.environ["DOCKER_HOST"])
+    digests = [*image.parts[0].digests, image.digest]
+
+    for digest in digests:
+        data = b"".join(read_blob(engine, digest))
+        assert f"sha256:{hashlib.sha256(data).hexdigest()}" == digest
+        assert b"".join(read_large_blob(engine, digest)) == data
 
 
 def test_a_removed_image_is_gone(ask: Ask, image: Wanted):

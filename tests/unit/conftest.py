@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes import FakeEngine, FakeRegistry, running_engine, running_registry
+from fakes import FakeContainerd, FakeEngine, FakeRegistry, running_containerd, running_engine, running_registry
 from hypothesis import HealthCheck, settings
 
 # The same examples on every machine and in every run: a red test is red for everybody, and can be run again.
@@ -72,6 +72,17 @@ def _no_patience() -> Iterator[None]:
 def engine() -> Iterator[FakeEngine]:
     """A fake engine without an image."""
     with running_engine() as running:
+        yield running
+
+
+@pytest.fixture
+def store(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeContainerd]:
+    """A containerd that is the engine's own: this process stands in for dockerd."""
+    from buildorch.engine import containerd
+
+    monkeypatch.setattr(containerd, "_DAEMON", Path("/proc/self/comm").read_text().strip())
+    with running_containerd() as running:
+        engine.containerd = running
         yield running
 
 

@@ -294,12 +294,14 @@ def content_store(engine: FakeEngine) -> Callable[[socket.socket], None]:
 
 @dataclass
 class FakeContainerd:
-    """containerd's image and content services on a unix socket: their two List methods."""
+    """containerd's image and content services on a unix socket: their two List methods, and Content.Read."""
 
     address: str
     images: dict[str, str] = field(default_factory=dict)
     """Full name -> digest."""
     contents: set[str] = field(default_factory=set)
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    """What it gives of them."""
     broken: Callable[[socket.socket], None] | None = None
     """In place of everything: speaks on the connection."""
     asked: list[tuple[str, str, list[str]]] = field(default_factory=list)
@@ -346,10 +348,20 @@ class FakeContainerd:
                     filters = re.findall(r'[a-z.]+=="[^"]+"', bodies[event.stream_id].decode("latin-1"))
                     self.asked.append((method.rpartition(".")[2], namespace, filters))
                     link.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc")])
-                    answer = self.answer(method, filters)
+                    answer, status = self.answer(method, filters), [("grpc-status", "0")]
+                    if method.endswith("Content/Read"):
+                        answer, status = _content(self.blobs, bodies[event.stream_id][7:].decode())
                     for at in range(0, len(answer), 16_000):
                         link.send_data(event.stream_id, answer[at : at + 16_000])
-                    link.send_headers(event.stream_id, [("grpc-status", "0")], end_stream=True)
+                    link.send_headers(event.stream_id, status, end_stream=True)
+
+
+def _content(blobs: dict[str, bytes], digest: str) -> tuple[bytes, list[tuple[str, str]]]:
+    """The answer's messages, framed, and how it ends."""
+    if (blob := blobs.get(digest)) is None:
+        return b"", [("grpc-status", "5"), ("grpc-message", f"content {digest}: not found")]
+    messages = [content_message(blob[at : at + 100_000], at) for at in range(0, len(blob), 100_000)]
+    return b"".join(messages), [("grpc-status", "0")]
 
 
 @contextmanager

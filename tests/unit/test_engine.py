@@ -12,11 +12,19 @@ from pathlib import Path
 import h2.config
 import h2.connection
 import pytest
-from fakes import FakeEngine, content_message, digest_of, make_image, saved_archive, tar_of
+from fakes import (
+    FakeContainerd,
+    FakeEngine,
+    content_message,
+    digest_of,
+    make_image,
+    saved_archive,
+    tar_of,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildorch.engine import Engine, read_blob, read_saved
+from buildorch.engine import Engine, read_blob, read_large_blob, read_saved
 from buildorch.engine.content import _data
 from buildorch.engine.frames import LARGEST, Frames
 from buildorch.engine.grpc import WINDOW, Messages
@@ -152,6 +160,70 @@ def test_a_blob_that_is_larger_than_the_window_is_read_whole(engine: FakeEngine)
 def test_a_blob_that_is_not_there_is_told_with_the_stores_words(engine: FakeEngine):
     with pytest.raises(EngineUnreachable, match="it does not give sha256:x: content sha256:x: not found"):
         list(read_blob(Engine(engine.endpoint), "sha256:x"))
+
+
+BIG = bytes(range(256)) * 4000
+
+
+@pytest.fixture
+def big(engine: FakeEngine) -> str:
+    """A blob that the engine gives."""
+    image = make_image()
+    image.blobs[digest_of(BIG)] = BIG
+    engine.images["app"] = image
+    return digest_of(BIG)
+
+
+def test_a_large_blob_comes_from_the_engines_own_containerd(engine: FakeEngine, store: FakeContainerd):
+    store.blobs[digest_of(BIG)] = BIG  # which the engine itself has not
+
+    assert b"".join(read_large_blob(Engine(engine.endpoint), digest_of(BIG))) == BIG
+    assert store.asked == [("Content/Read", "moby", [])]
+
+
+def test_an_engine_elsewhere_gives_a_large_blob_itself(engine: FakeEngine, big: str):
+    assert b"".join(read_large_blob(Engine(engine.endpoint), big)) == BIG
+
+
+def breaks_off(connection: socket.socket) -> None:
+    """Speak HTTP/2, and no further."""
+    connection.recv(100)
+    connection.sendall(b"\0\0\0\4\0\0\0\0\0")
+
+
+@pytest.mark.parametrize("broken", [None, breaks_off], ids=["it has no such blob", "it breaks off"])
+def test_where_containerd_gives_no_blob_the_engine_itself_is_asked(
+    engine: FakeEngine, store: FakeContainerd, big: str, broken: Callable[[socket.socket], None] | None
+):
+    store.broken = broken
+
+    assert b"".join(read_large_blob(Engine(engine.endpoint), big)) == BIG
+
+
+def test_a_large_blob_that_nobody_gives_is_told_in_the_engines_words(engine: FakeEngine, store: FakeContainerd):
+    with pytest.raises(EngineUnreachable, match="it does not give sha256:x: content sha256:x: not found"):
+        list(read_large_blob(Engine(engine.endpoint), "sha256:x"))
+
+
+def test_a_containerd_that_goes_in_the_middle_of_a_blob_is_told_and_nothing_is_read_twice(
+    engine: FakeEngine, store: FakeContainerd, big: str
+):
+    def goes(connection: socket.socket) -> None:
+        """Give the first message alone."""
+        link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        link.initiate_connection()
+        link.receive_data(connection.recv(65536))
+        link.send_headers(1, [(":status", "200"), ("content-type", "application/grpc")])
+        link.send_data(1, content_message(b"begin", 0))
+        connection.sendall(link.data_to_send())
+
+    store.broken = goes
+    taken: list[bytes] = []
+
+    with pytest.raises(EngineUnreachable, match=f"(while sending|reading) {big}"):
+        taken.extend(read_large_blob(Engine(engine.endpoint), big))
+
+    assert taken == [b"begin"]
 
 
 def _link() -> h2.connection.H2Connection:

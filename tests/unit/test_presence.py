@@ -17,7 +17,6 @@ from fakes import (
     FakeRegistry,
     Image,
     make_image,
-    running_containerd,
     running_registry,
 )
 
@@ -147,15 +146,6 @@ def test_an_image_has_its_full_name_in_containerd(reference: str, name: str):
 
 
 # --- an engine
-
-
-@pytest.fixture
-def store(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeContainerd]:
-    """A containerd that is the engine's own: this process stands in for dockerd."""
-    monkeypatch.setattr(containerd, "_DAEMON", Path("/proc/self/comm").read_text().strip())
-    with running_containerd() as running:
-        engine.containerd = running
-        yield running
 
 
 def asked(engine: FakeEngine, *images: Wanted) -> tuple[Presence, ...]:
