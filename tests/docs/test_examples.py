@@ -218,13 +218,13 @@ def test_the_shell_blocks_of_the_how_to_pages_run(tmp_path: Path, project_name: 
     (deploy.folder / "events.ndjson").write_text(built.stderr)
 
     for name in RUN:
-        folder = pinned(tmp_path / "pinned") if name == "base-images.md" else deploy.folder
+        folder = {"base-images.md": pinned, "bake-and-compose.md": come}.get(name, lambda _: deploy.folder)(tmp_path)
         for block in blocks_of(DOCS / "how-to" / name):
-            if block.language == "sh" and "opentelemetry" not in block.body.lower() and "OTEL_" not in block.body:
+            if block.language == "sh" and "OTEL_" not in block.body:
+                if " import " in block.body:
+                    (folder / "services.yaml").unlink(missing_ok=True)  # each of these begins a project
                 done = run(["sh", "-ec", block.body], folder, REGISTRY=registry)
                 assert done.returncode == 0, f"{block.place}: {done.stdout}{done.stderr}"
-        if name == "bake-and-compose.md":  # it writes over the services file
-            deploy.write()
 
     assert "@sha256:" in (deploy.folder / "resolved.yaml").read_text()
     assert "@sha256:" in (deploy.folder / "images.env").read_text()
@@ -233,10 +233,8 @@ def test_the_shell_blocks_of_the_how_to_pages_run(tmp_path: Path, project_name: 
 
 
 def around(deploy: Deploy) -> None:
-    """What the pages take for granted: Kubernetes YAML, bake and Compose files, and the tools of a deploy."""
+    """What the pages take for granted: Kubernetes YAML, and the tools of a deploy."""
     deploy._file("deploy/web.yaml", KUBERNETES.replace("PROJECT", deploy.project))
-    deploy._file("docker-bake.hcl", 'group "default" { targets = ["web"] }\ntarget "web" { context = "services/web" }\n')
-    deploy._file("compose.yaml", f"name: {deploy.project}\nservices:\n  web: {{build: services/web}}\n")
     docker = shutil.which("docker") or "docker"
     deploy._file("tools/docker", f'#!/bin/sh\n[ "$1" = service ] || exec {docker} "$@"\necho "$*" >>docker.log\n')
     for tool in ("helm", "skaffold"):
@@ -245,8 +243,20 @@ def around(deploy: Deploy) -> None:
         (deploy.folder / "tools" / tool).chmod(0o755)
 
 
-def pinned(folder: Path) -> Path:
+def come(root: Path) -> Path:
+    """A project that has a bake file and a Compose file, and no services file."""
+    folder = root / "come"
+    (folder / "services" / "web").mkdir(parents=True)
+    (folder / "services" / "web" / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    targets = 'group "default" {\n  targets = ["web"]\n}\ntarget "web" {\n  context = "services/web"\n  attest = []\n}\n'
+    (folder / "docker-bake.hcl").write_text(targets)
+    (folder / "compose.yaml").write_text("name: come\nservices:\n  web: {build: services/web}\n")
+    return folder
+
+
+def pinned(root: Path) -> Path:
     """A project under git that is locked and never built."""
+    folder = root / "pinned"
     (folder / "services" / "api").mkdir(parents=True)
     (folder / "services" / "api" / "Dockerfile").write_text("FROM python:3.13-slim\n")
     (folder / "services.yaml").write_text("version: 1\nproject: pinned\nservices:\n  api:\n")
