@@ -248,7 +248,9 @@ def come(root: Path) -> Path:
     folder = root / "come"
     (folder / "services" / "web").mkdir(parents=True)
     (folder / "services" / "web" / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
-    targets = 'group "default" {\n  targets = ["web"]\n}\ntarget "web" {\n  context = "services/web"\n  attest = []\n}\n'
+    targets = (
+        'group "default" {\n  targets = ["web"]\n}\ntarget "web" {\n  context = "services/web"\n  attest = []\n}\n'
+    )
     (folder / "docker-bake.hcl").write_text(targets)
     (folder / "compose.yaml").write_text("name: come\nservices:\n  web: {build: services/web}\n")
     return folder

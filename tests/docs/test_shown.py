@@ -99,14 +99,14 @@ def uses_of_diff(block: Block) -> None:
 
 def some_variants(block: Block) -> None:
     said = [re.fullmatch(r"--variant '?(.+?)'? {2,}.*", line) for line in lines(block)]
-    assert len(variants.parse_all(one[1] for one in said if one)) == 1 + len(lines(block))  # the first is the service as it is
+    assert len(variants.parse_all(one[1] for one in said if one)) == 1 + len(
+        lines(block)
+    )  # the first is the service as it is
 
 
 def problems(block: Block) -> None:
     """They are what the parser says of such a file, to the column."""
-    text = (
-        "version: 1\nproject: shop\nservices:\n  web:\n    contxt: a\n    size: {max: big}\n    tags: ['{nope}']\n"
-    )
+    text = "version: 1\nproject: shop\nservices:\n  web:\n    contxt: a\n    size: {max: big}\n    tags: ['{nope}']\n"
     with pytest.raises(ServicesFileError) as caught:
         parse(text, "services.yaml")
     told = [f"error: {one.source}:{one.line}:{one.column}: {one.message}" for one in caught.value.problems]
@@ -128,7 +128,9 @@ def holding(block: Block) -> None:
     printed = holding_text(Holding(builder="default", exact=True, records=(mount,)), {}).splitlines()
     heads = [line.split() for line in printed if line.startswith("CACHE ")]
     assert [line.split() for line in lines(block) if line.startswith("CACHE ")] == heads
-    counts = [int(one) for one in re.findall(r"^(?!total|CACHE)\D+? {2,}(\d+) ", block.body.split("\n\n")[0], re.MULTILINE)]
+    counts = [
+        int(one) for one in re.findall(r"^(?!total|CACHE)\D+? {2,}(\d+) ", block.body.split("\n\n")[0], re.MULTILINE)
+    ]
     assert sum(counts) == int(re.findall(r"^total +(\d+)", block.body, re.MULTILINE)[0])
 
 
