@@ -66,19 +66,19 @@ def _unpack(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _gunzip(first: bytes, chunks: Iterator[bytes]) -> Iterator[bytes]:
     """gzip, of one member or of several, as estargz writes them (RFC 1952, section 2.2)."""
-    from isal import igzip_lib, isal_zlib  # noqa: PLC0415 - only where an unknown layer is unpacked; faster than zlib
+    from zlib_ng import zlib_ng  # noqa: PLC0415 - only where an unknown layer is unpacked; faster than zlib
 
-    member, piece = isal_zlib.decompressobj(wbits=31), b""
+    member, piece = zlib_ng.decompressobj(wbits=31), b""
     rest = first
     try:
         # A whole piece may leave more behind in the member, even where no byte of the input is left.
         while rest or (len(piece) == PIECE and not member.eof) or (rest := next(chunks, b"")):
             if member.eof:
-                member = isal_zlib.decompressobj(wbits=31)
+                member = zlib_ng.decompressobj(wbits=31)
             piece = member.decompress(rest, PIECE)
             yield piece
             rest = member.unused_data if member.eof else member.unconsumed_tail
-    except igzip_lib.error as error:  # type: ignore[misc]  # isal's stub declares an instance
+    except zlib_ng.error as error:  # type: ignore[misc]  # its stub declares an instance
         raise ValueError(str(error)) from None
     if not member.eof:
         raise EOFError("it ends too early")

@@ -13,6 +13,7 @@ Sources: POSIX.1-2017, pax, "Extended Description"; Go, archive/tar, reader.go, 
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from buildorch.contents import sparse
@@ -129,16 +130,21 @@ def _header(block: bytes) -> _Header:
     if prefix[0] and (above := _prefix(block, magic, prefix)):
         name = above + b"/" + _text(name)
     owner = repeated_number(uid), repeated_number(gid)
-    return _Header(block, kind, _text(name), number(size), repeated_number(mode), *owner, _text(target))
+    return _Header(block, kind, _text(name), repeated_number(size), repeated_number(mode), *owner, _text(target))
 
 
 def _check(block: bytes, checksum: bytes) -> None:
     """Compare the sum of all bytes, the sum's own field taken for blanks; old tars add signed bytes."""
-    total = sum(block[:148]) + 8 * ord(" ") + sum(block[156:])
+    total = _sum(block) - sum(block[148:156]) + 8 * ord(" ")
     if (said := number(checksum)) != total:
         high = sum(byte > 127 for byte in block) - sum(byte > 127 for byte in block[148:156])
         if said != total - 256 * high:
             raise MalformedDocument("layer", "a header of its tar is not what its checksum says")
+
+
+def _sum(block: bytes) -> int:
+    """Adler-32 has a sum of bytes in it (RFC 1950), from 1 and modulo 65521, which no 512 bytes of ASCII reach."""
+    return (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
 
 
 def _prefix(block: bytes, magic: bytes, prefix: bytes) -> bytes:
@@ -165,10 +171,9 @@ def _member(header: _Header, extended: _Extended, stream: Stream, begin: int) ->
     told = extended.records
     if told:
         name, target = told.get(b"path") or name, told.get(b"linkpath") or target
-        size, uid, gid = (
-            decimal(said) if (said := told.get(key)) else now
-            for key, now in ((b"size", size), (b"uid", uid), (b"gid", gid))
-        )
+        size = decimal(said) if (said := told.get(b"size")) else size
+        uid = decimal(said) if (said := told.get(b"uid")) else uid
+        gid = decimal(said) if (said := told.get(b"gid")) else gid
     name, target = extended.name or name, extended.target or target
     kind = _kind(header.type, name)
     if kind != "file":

@@ -90,7 +90,7 @@ class LayerMemory:
 
 
 def _sealed(contents: LayerContents, diff_id: str) -> bytes:
-    from isal import isal_zlib  # noqa: PLC0415 - only where a layer was read; faster than zlib
+    from zlib_ng import zlib_ng  # noqa: PLC0415 - only where a layer was read; faster than zlib
 
     document = {
         "unpacked_bytes": contents.unpacked_bytes,
@@ -98,22 +98,22 @@ def _sealed(contents: LayerContents, diff_id: str) -> bytes:
         "packages": [[one.kind, one.name, one.version, one.place] for one in contents.packages],
         "entries": columns_of(contents.entries),
     }
-    data: bytes = isal_zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
+    data: bytes = zlib_ng.compress(json.dumps(document, separators=(",", ":")).encode(), 1)
     return _MAGIC + _digest(diff_id, data) + data
 
 
 def _opened(data: bytes, diff_id: str) -> LayerContents | None:
     """What `_sealed` was given; None for anything else."""
-    from isal import isal_zlib  # noqa: PLC0415 - only where a layer is known; faster than zlib
+    from zlib_ng import zlib_ng  # noqa: PLC0415 - only where a layer is known; faster than zlib
 
     if not data.startswith(_MAGIC) or data[len(_MAGIC) : _HEAD] != _digest(diff_id, data[_HEAD:]):
         return None
     try:
-        document = json.loads(isal_zlib.decompress(data[_HEAD:]))
+        document = json.loads(zlib_ng.decompress(data[_HEAD:]))
         entries = entries_of([document["entries"][name] for name in NAMES])
         told = tuple(Package(*values) for values in document["packages"])
         return LayerContents(document["unpacked_bytes"], entries, document["users"], told)
-    except (isal_zlib.error, ValueError, TypeError, LookupError, RecursionError):  # type: ignore[misc]  # a wrong stub
+    except (zlib_ng.error, ValueError, TypeError, LookupError, RecursionError):  # type: ignore[misc]  # a wrong stub
         return None  # whole, but not by this version of the format
 
 

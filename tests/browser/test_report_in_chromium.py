@@ -18,6 +18,8 @@ SECTIONS = ["figures", "failures", "images", "findings", "changes", "timeline", 
 LOG_IS_SEEN = "document.querySelector('#failures pre').checkVisibility()"
 RUN = recorded.report()
 
+pytestmark = pytest.mark.proof
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.proof
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 TAGS = {"debian": "trixie-slim", "python": "3.13-slim", "node": "20-alpine"}
 

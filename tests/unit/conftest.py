@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,9 +21,21 @@ settings.register_profile(
     max_examples=50,
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.load_profile("unit")
+settings.register_profile("quick", settings.get_profile("unit"), max_examples=15)
 
 _FOREIGN = ("BUILDORCH_", "BUILDX_", "BUILDKIT_", "DOCKER_", "COMPOSE_", "GIT_", "GITHUB_", "OTEL_", "TRACE")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw fewer examples where the proofs are left out; pytest calls this before it imports a test."""
+    settings.load_profile("quick" if "not proof" in config.option.markexpr else "unit")
+    gc.disable()  # what is collected stays to the end: to look through it again and again costs a second in each worker
+
+
+def pytest_collection_finish() -> None:
+    """Leave the tests themselves out of every look for garbage that follows."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -45,12 +58,14 @@ def _no_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _no_patience() -> Iterator[None]:
     """A registry that fails is not asked again, but where a test says so."""
-    for module in ("registry", "presence.registries", "bases.resolve", "doubting"):
-        monkeypatch.setattr(f"buildorch.{module}.PATIENCE_S", 0.0)
-    monkeypatch.setattr("buildorch.registry.FIRST_PAUSE_S", 0.01)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("registry", "presence.registries", "bases.resolve", "doubting"):
+            patch.setattr(f"buildorch.{module}.PATIENCE_S", 0.0)
+        patch.setattr("buildorch.registry.FIRST_PAUSE_S", 0.01)
+        yield
 
 
 @pytest.fixture

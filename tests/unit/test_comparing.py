@@ -20,6 +20,13 @@ BOOM = "echo 'ERROR: boom' >&2; exit 1"
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.proof)])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Whole runs once more on trio are a proof, as in `test_pipeline.py`."""
+    backend: str = request.param
+    return backend
+
+
 @dataclass
 class Project:
     """A service that builds on another, and an engine that holds one image."""

@@ -50,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
     return folder
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("shell", ASKED)
 def test_a_real_shell_completes_commands_and_the_names_of_services(shell: str, folder: Path):
     if not shutil.which(shell):

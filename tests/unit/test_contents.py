@@ -47,6 +47,18 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def test_a_header_of_bytes_that_are_no_ascii_has_a_larger_sum():
+    high = (b"\xff" * 99).decode(errors="surrogateescape")
+    info = tarfile.TarInfo(f"{high}/{high}")
+    info.type, info.linkname = tarfile.SYMTYPE, high
+    header = info.tobuf(tarfile.USTAR_FORMAT, "utf-8", "surrogateescape")
+    assert sum(header) > 65521
+
+    [entry] = read(iter([header + tars.END])).entries
+
+    assert (entry.path, entry.target) == (info.name, high)
+
+
 def test_a_file_is_its_path_size_mode_owner_and_digest():
     found = layer(tars.member("usr/bin/tool", b"content", mode=0o104755, uid=10, gid=20))
 

@@ -119,6 +119,7 @@ async def after(seconds: float, answers: Iterable[bool], *, lines: int = 0) -> F
     return found[0] if found else None
 
 
+@pytest.mark.proof
 def test_a_step_that_is_silent_for_hours_goes_on_while_the_engine_answers():
     async def run() -> None:
         assert await after(3 * 3600.0, itertools.cycle([False])) is None

@@ -266,6 +266,7 @@ def test_any_text_made_of_yamls_own_marks_is_read_or_refused_and_nothing_else(te
 # --- judged by kubectl itself
 
 
+@pytest.mark.proof
 def test_kubectl_decodes_what_was_resolved_with_the_digest_in_every_container():
     typed = [one for one in WORKLOADS.split("---\n") if "# kubectl knows its type" in one]
 
@@ -277,6 +278,7 @@ def test_kubectl_decodes_what_was_resolved_with_the_digest_in_every_container():
     assert len(images_in(loaded(shown))) == 12
 
 
+@pytest.mark.proof
 def test_kustomize_puts_the_digests_of_the_component_into_images_with_a_registry_and_without(tmp_path: Path):
     (tmp_path / "images").mkdir()
     web = PinnedImage("web", "reg.example:5000/shop/web", "1", DIGEST)

@@ -72,6 +72,7 @@ def test_the_man_page_names_every_command_and_option(repository: Path):
             assert not isinstance(parameter, click.Option) or parameter.opts[-1] in page
 
 
+@pytest.mark.proof
 @pytest.mark.skipif(not shutil.which("groff"), reason="there is no groff here")
 def test_groff_reads_the_man_page_without_a_warning(repository: Path):
     page = repository / "docs" / "man" / "buildorch.1"

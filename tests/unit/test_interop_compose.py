@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -178,38 +179,42 @@ def one(keys: str) -> tuple[Service, list[str]]:
 
 
 NAMES = {row: re.sub("[^a-z_-]", "", row) for row in BUILD}
-"""Row -> its service; all of them are read at once."""
-EVERY, EVERY_TOLD = imported(
-    "services:\n  base: {image: b, build: b}\n"
-    + "".join(
-        f"  {NAMES[row]}: {{image: 'r/NAME:1', build: {{{row.partition(',')[0]}: {value}}}}}\n".replace(
-            "NAME", NAMES[row]
-        )
-        for row, (value, _, _) in BUILD.items()
-    )
-    + TOP
-)
+"""Row -> its service; all of them are read at once, by `every`."""
 LINES = {row: at for at, row in enumerate(BUILD, 3)}
+
+
+@cache
+def every() -> tuple[ServicesFile, list[str]]:
+    return imported(
+        "services:\n  base: {image: b, build: b}\n"
+        + "".join(
+            f"  {NAMES[row]}: {{image: 'r/NAME:1', build: {{{row.partition(',')[0]}: {value}}}}}\n".replace(
+                "NAME", NAMES[row]
+            )
+            for row, (value, _, _) in BUILD.items()
+        )
+        + TOP
+    )
 
 
 @pytest.mark.parametrize("row", BUILD)
 def test_an_attribute_of_build_is_in_the_service_or_told_with_its_place(row: str):
     _, keys, lost = BUILD[row]
 
-    dumped = EVERY.services[NAMES[row]].model_dump()
+    dumped = every()[0].services[NAMES[row]].model_dump()
     found = {key: dumped[key] for key in keys}
     if "secrets" in keys:
         found["secrets"] = tuple({key: value for key, value in one.items() if value} for one in dumped["secrets"])
     if "image" in keys:
         keys = {**keys, "image": f"r/{NAMES[row]}"}
     assert found == keys
-    named = [line for line in EVERY_TOLD if line.startswith("lost") and f": {NAMES[row]}.build" in line]
+    named = [line for line in every()[1] if line.startswith("lost") and f": {NAMES[row]}.build" in line]
     assert [lost.replace("NAME", NAMES[row]) in line for line in named] == ([True] if lost else [])
     assert all(f"compose.yaml:{LINES[row]}:" in line for line in named)
 
 
 def test_what_is_lost_of_a_secret_where_it_is_defined_is_told_there():
-    assert any(": secrets.drv: driver: a build's secret has none" in line for line in EVERY_TOLD)
+    assert any(": secrets.drv: driver: a build's secret has none" in line for line in every()[1])
 
 
 def test_every_attribute_of_the_specification_is_tried():

@@ -27,7 +27,10 @@ BUILT = ("one", "two", "three")
 SKIPPED = ("four", "five")
 CANCELLED = make_record("cancelled")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each run is a process of its own, forked")
+pytestmark = [
+    pytest.mark.proof,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="each run is a process of its own, forked"),
+]
 
 
 def made(run_id: str, service: str) -> ServiceRecord:

@@ -171,6 +171,7 @@ def test_threads_may_share_a_ledger(path: Path):
         assert len(ledger.latest()) == 8
 
 
+@pytest.mark.proof
 def test_several_processes_open_a_new_ledger_at_once_and_all_write(path: Path):
     code = (
         "import pathlib, sys\n"

@@ -105,6 +105,7 @@ def test_records_that_changed_places_are_found(path: Path):
     assert {one.partition(":")[0] for one in said(path)} == {"records 1", "records 2", "records 3", "records 4"}
 
 
+@pytest.mark.proof
 def test_a_byte_that_was_flipped_anywhere_in_what_is_stored_is_found(path: Path):
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")

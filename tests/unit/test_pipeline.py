@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import io
 import json
 import os
 import signal
@@ -15,8 +17,9 @@ import threading
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from jsonschema import Draft202012Validator
 
 import buildorch
 from buildorch import runs
+from buildorch.checking import CheckRequest, check
 from buildorch.cli import main
 from buildorch.errors import Busy, EngineUnreachable, LedgerError, UnwritableRecord, UsageError
 from buildorch.events import (
@@ -52,7 +56,18 @@ from buildorch.runs import LEFT_RUNNING
 
 DATA = Path(__file__).with_name("data")
 HEAD = "version: 1\nproject: shop\n"
-_RUN = Draft202012Validator(run_schema())
+
+
+@cache
+def _run() -> Any:
+    return Draft202012Validator(run_schema())
+
+
+@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.proof)])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """A whole run once more on trio is a proof: the parts that meet a loop are unit tests on both."""
+    backend: str = request.param
+    return backend
 
 
 @dataclass
@@ -88,7 +103,7 @@ class Sandbox:
 
     def written(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.record.read_text())
-        _RUN.validate(document)
+        _run().validate(document)
         return document
 
 
@@ -482,6 +497,17 @@ async def test_a_skipped_image_is_judged_by_todays_rules(sandbox: Sandbox):
     report = report_of(await events_of(sandbox.request()))
 
     assert (report.exit_code, statuses(report)) == (3, {"app": "skipped"})
+
+
+@pytest.mark.parametrize("names", [(), ("shop/app:latest",)], ids=["services", "an image"])
+def test_a_check_after_a_run_judges_by_the_same_file(sandbox: Sandbox, names: tuple[str, ...]):
+    sandbox.services("  app: {size: {max: 10}}\ndefaults: {size: {max: 10}}\n", app="")
+    keep(sandbox, "app")
+    asyncio.run(events_of(sandbox.request()))  # what it parsed is recalled where services are judged
+
+    found = check(CheckRequest(file=sandbox.file, names=names))
+
+    assert [(image.error, image.count("error")) for image in found.images] == [("", 1)]
 
 
 @pytest.mark.anyio
@@ -913,16 +939,18 @@ async def test_a_run_that_is_not_to_wait_builds_nothing_and_names_who_builds(san
     assert others.take(["app", "web"]) is None, "it holds a lease still"
 
 
-def test_the_command_that_is_not_to_wait_exits_with_75(sandbox: Sandbox, others: Leases):
+def test_the_command_that_is_not_to_wait_exits_with_75(
+    sandbox: Sandbox, others: Leases, capsys: pytest.CaptureFixture[str]
+):
     sandbox.services("  app:\n", app="")
     assert others.take(["app"]) is None
-    command = [sys.executable, "-m", "buildorch", "build", "app", "--no-wait", "-f", str(sandbox.file)]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    code = main(["build", "app", "--no-wait", "-f", str(sandbox.file)])
 
-    assert (done.returncode, done.stdout) == (75, "")
-    assert done.stderr.startswith(f"error: app is being built by run theirs (pid {os.getpid()} on ")
-    assert "hint: try again later, or leave --no-wait out to wait for it" in done.stderr
+    out, err = capsys.readouterr()
+    assert (code, out) == (75, "")
+    assert err.startswith(f"error: app is being built by run theirs (pid {os.getpid()} on ")
+    assert "hint: try again later, or leave --no-wait out to wait for it" in err
     assert not sandbox.started("app")
     assert not sandbox.record.exists()
 
@@ -1025,15 +1053,12 @@ def by_awaiting(sandbox: Sandbox) -> dict[str, Any]:
 
 
 def by_command(sandbox: Sandbox) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "buildorch", "build-all", "-f", str(sandbox.file), "--format", "json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    report: dict[str, Any] = json.loads(done.stdout)
-    assert done.returncode == report["exit_code"]
-    assert "good | built" in done.stderr.replace("  ", " ")
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = main(["build-all", "-f", str(sandbox.file), "--format", "json"])
+    report: dict[str, Any] = json.loads(out.getvalue())
+    assert code == report["exit_code"]
+    assert "good | built" in err.getvalue().replace("  ", " ")
     return report
 
 
@@ -1070,8 +1095,10 @@ def test_a_bad_run_raises_where_that_was_asked_for(sandbox: Sandbox):
 
 # --- signals, through the command
 
+SIGTERM = pytest.param(signal.SIGTERM, 143, marks=pytest.mark.proof)
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), SIGTERM])
 def test_a_signal_ends_the_run_in_good_order(sandbox: Sandbox, number: signal.Signals, code: int):
     sandbox.services("  slow:\n", slow='echo $$ > "$context/pid"; sleep 60')
     pid_file = sandbox.root / "services" / "slow" / "pid"
@@ -1095,7 +1122,7 @@ def test_a_signal_ends_the_run_in_good_order(sandbox: Sandbox, number: signal.Si
         os.kill(int(pid_file.read_text()), 0)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), SIGTERM])
 def test_a_signal_ends_a_wait_at_once(sandbox: Sandbox, others: Leases, number: signal.Signals, code: int):
     sandbox.services("  app:\n", app="")
     assert others.take(["app"]) is None
@@ -1116,6 +1143,7 @@ def test_a_signal_ends_a_wait_at_once(sandbox: Sandbox, others: Leases, number: 
     assert sandbox.written()["exit_code"] == code
 
 
+@pytest.mark.proof
 def test_a_reader_that_goes_away_does_not_make_a_failed_build_a_good_one(sandbox: Sandbox):
     sandbox.services("  app:\n", app="exit 1")
     read, write = os.pipe()
@@ -1141,6 +1169,7 @@ def test_a_report_is_made_of_values_only(sandbox: Sandbox):
     assert dataclasses.asdict(report)["services"]["app"]["status"] == "built"
 
 
+@pytest.mark.proof
 def test_a_reader_of_the_progress_that_goes_away_does_not_end_the_build(sandbox: Sandbox):
     sandbox.services("  app:\n", app="")
     read, write = os.pipe()

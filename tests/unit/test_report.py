@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,13 @@ from buildorch.report.text import entries_text, failure_text, plan_text, printab
 from buildorch.testing import make_digest, make_engine_facts, make_failure, make_plan, make_platform, make_record
 
 AT = "2026-01-31T12:00:00.000Z"
-_EVENTS = Draft202012Validator(events_schema())
+
+
+@cache
+def _events() -> Any:
+    return Draft202012Validator(events_schema())
+
+
 EVIL = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202e \x00 \x7f"
 
 
@@ -111,7 +118,7 @@ def test_an_event_is_one_line_of_json_that_fits_the_published_schema(event: Even
 
     assert "\n" not in line
     assert line.isascii()
-    _EVENTS.validate(json.loads(line))
+    _events().validate(json.loads(line))
 
 
 def test_the_json_view_writes_every_event_on_a_line_of_its_own():

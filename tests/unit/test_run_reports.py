@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -36,12 +37,28 @@ from buildorch.testing import make_digest, make_platform, make_record
 
 DATA = Path(__file__).parent / "data"
 RUN, HISTORY = recorded.report(), recorded.history()
-PAGE = run_html(RUN, HISTORY)
-MARKDOWN = run_markdown(RUN, before_run(RUN, HISTORY))
-JUNIT = run_junit(RUN, {})
 HOSTILE, HOSTILE_PAST = hostile.report(), hostile.history()
-HOSTILE_PAGE = run_html(HOSTILE, HOSTILE_PAST)
 EMPTY = dataclasses.replace(RUN, services={}, exit_code=0, git=None, engine=None, jobs=0)
+
+
+@cache
+def recorded_page() -> str:
+    return run_html(RUN, HISTORY)
+
+
+@cache
+def hostile_page() -> str:
+    return run_html(HOSTILE, HOSTILE_PAST)
+
+
+@cache
+def recorded_markdown() -> str:
+    return run_markdown(RUN, before_run(RUN, HISTORY))
+
+
+@cache
+def recorded_junit() -> str:
+    return run_junit(RUN, {})
 
 
 class Tags(HTMLParser):
@@ -93,8 +110,8 @@ def values(page: str, css: str) -> list[str | None]:
 
 def test_every_report_has_the_figures_of_the_record():
     counted = figures(RUN)
-    page, summary = Tags(PAGE), rendered(MARKDOWN)
-    suites = {suite.get("name"): suite for suite in parsed(JUNIT)}
+    page, summary = Tags(recorded_page()), rendered(recorded_markdown())
+    suites = {suite.get("name"): suite for suite in parsed(recorded_junit())}
     images = [
         (name, each, *one) for name, each in RUN.services.items() for one in each.platforms.items() or [("", None)]
     ]
@@ -125,28 +142,31 @@ def test_every_report_has_the_figures_of_the_record():
 def test_the_pages_exact_figures_are_the_records():
     facts = [one for record in RUN.services.values() for one in (*record.platforms.values(),) or (None,)]
 
-    assert values(PAGE, "unpacked") == [str(one.unpacked_bytes) if one else "" for one in facts]
-    assert values(PAGE, "compressed") == [str(one.compressed_bytes) if one else "" for one in facts]
-    assert values(PAGE, "time") == [str(record.duration_s) for record in RUN.services.values()]
+    assert values(recorded_page(), "unpacked") == [str(one.unpacked_bytes) if one else "" for one in facts]
+    assert values(recorded_page(), "compressed") == [str(one.compressed_bytes) if one else "" for one in facts]
+    assert values(recorded_page(), "time") == [str(record.duration_s) for record in RUN.services.values()]
 
 
 def test_every_report_counts_the_same():
     statuses = Counter(record.status for record in RUN.services.values())
     findings = Counter(found.severity for record in RUN.services.values() for found in record.findings)
     totals = figures(RUN)
-    root = parsed(JUNIT)
+    root = parsed(recorded_junit())
     failed_rules = sum(len({f.rule for f in one.findings if f.severity == "error"}) for one in RUN.services.values())
     results = json.loads(run_sarif(RUN, {}))["runs"][0]["results"]
 
     assert totals.counted == ", ".join(f"{count} {status}" for status, count in statuses.items())
-    assert all(totals.counted in text for text in (Tags(PAGE).text, rendered(MARKDOWN).text, report_text(RUN)))
-    assert re.findall(r'<data id="(errors|warnings|cached|services)" value="(\d+)"', PAGE) == [
+    assert all(
+        totals.counted in text
+        for text in (Tags(recorded_page()).text, rendered(recorded_markdown()).text, report_text(RUN))
+    )
+    assert re.findall(r'<data id="(errors|warnings|cached|services)" value="(\d+)"', recorded_page()) == [
         ("services", str(len(RUN.services))),
         ("cached", str(sum(record.steps.cached for record in RUN.services.values()))),
         ("errors", str(findings["error"])),
         ("warnings", str(findings["warning"])),
     ]
-    assert f"{findings['error']} error, {findings['warning']} warnings" in MARKDOWN
+    assert f"{findings['error']} error, {findings['warning']} warnings" in recorded_markdown()
     assert Counter(one["level"] for one in results) == findings
     assert int(root.get("failures")) == statuses["failed"] + failed_rules
     assert int(root.get("errors")) == statuses["blocked"] + statuses["cancelled"]
@@ -180,7 +200,13 @@ def test_what_changed_is_told_against_the_last_image_before_the_run():
     [growth] = changes["api"].growth
     assert growth.before_bytes == before.platforms["linux/amd64"].unpacked_bytes
     assert growth.after_bytes == RUN.services["api"].platforms["linux/amd64"].unpacked_bytes
-    assert [row[1] for row in Tags(PAGE).rows["changes"][1:]] == ["same", "changed", "changed", "no image", "no image"]
+    assert [row[1] for row in Tags(recorded_page()).rows["changes"][1:]] == [
+        "same",
+        "changed",
+        "changed",
+        "no image",
+        "no image",
+    ]
 
 
 def test_an_image_without_one_before_it_is_new():
@@ -197,7 +223,7 @@ def test_without_its_ledger_a_record_is_compared_with_what_began_before_it():
 
 
 def test_the_page_asks_for_nothing_and_allows_no_script():
-    tags = Tags(PAGE).tags
+    tags = Tags(recorded_page()).tags
 
     [policy] = [given["content"] for tag, given in tags if given.get("http-equiv") == "Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; style-src 'sha256-")
@@ -205,27 +231,27 @@ def test_the_page_asks_for_nothing_and_allows_no_script():
     assert not {tag for tag, _ in tags} & {"script", "img", "iframe", "object", "embed", "a", "base", "form"}
     assert [given["href"] for _, given in tags if "href" in given] == ["data:,"]
     assert [name for _, given in tags for name in given if name.startswith("on") or name in {"style", "src"}] == []
-    assert not re.search(r"url\(|@import", PAGE)
+    assert not re.search(r"url\(|@import", recorded_page())
 
 
 def test_the_page_is_the_same_each_time():
-    assert run_html(HOSTILE, HOSTILE_PAST) == HOSTILE_PAGE
+    assert run_html(HOSTILE, HOSTILE_PAST) == hostile_page()
 
 
 @pytest.mark.parametrize(
     "part", ["failures", "images", "findings", "changes", "timeline", "layers", "history", "notes"]
 )
 def test_the_page_has_every_part(part: str):
-    assert f'<section id="{part}">' in PAGE
+    assert f'<section id="{part}">' in recorded_page()
 
 
 def test_a_failures_log_is_folded_and_whole():
-    text = Tags(PAGE).text
+    text = Tags(recorded_page()).text
 
     log = RUN.services["worker"].error.log
     assert len(log) == 4
     assert all(line.replace("\x1b", "␛") in text for line in log)
-    assert "<details><summary>The last 4 lines" in PAGE
+    assert "<details><summary>The last 4 lines" in recorded_page()
 
 
 def test_a_run_of_nothing_and_one_without_a_past_have_pages():
@@ -237,12 +263,12 @@ def test_a_run_of_nothing_and_one_without_a_past_have_pages():
 
 
 def test_hostile_words_are_no_markup_on_the_page():
-    own, theirs = Tags(PAGE), Tags(HOSTILE_PAGE)
+    own, theirs = Tags(recorded_page()), Tags(hostile_page())
 
     assert {tag for tag, _ in theirs.tags} <= {tag for tag, _ in own.tags}
     assert {name for _, given in theirs.tags for name in given} <= {name for _, given in own.tags for name in given}
-    assert [char for char in HOSTILE_PAGE if not (char.isprintable() or char in "\n\t")] == []
-    assert HOSTILE_PAGE.encode()
+    assert [char for char in hostile_page() if not (char.isprintable() or char in "\n\t")] == []
+    assert hostile_page().encode()
     assert "7 * 7" in theirs.text
     assert theirs.text.count("<script>alert(1)</script>") > 30
 
@@ -364,7 +390,7 @@ def test_the_sarif_log_keeps_its_schema(run: Report):
 
 
 def cases(name: str) -> dict[str, ElementTree.Element]:
-    [suite] = [suite for suite in parsed(JUNIT) if suite.get("name") == name]
+    [suite] = [suite for suite in parsed(recorded_junit()) if suite.get("name") == name]
     return {str(case.get("name")): case for case in suite.iter("testcase")}
 
 

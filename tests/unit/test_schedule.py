@@ -128,6 +128,7 @@ def makespan(plan: Plan, solver: FakeSolver, jobs: int) -> float:
     return anyio.run(run, backend="trio", backend_options={"clock": clock})
 
 
+@pytest.mark.proof
 def test_the_makespan_is_that_of_a_list_schedule_on_random_graphs():
     rng = random.Random(SEED)
     worst = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ SCHEMAS = {
 }
 
 
-_SERVICES = Draft202012Validator(services.json_schema())
+@cache
+def _services() -> Any:
+    return Draft202012Validator(services.json_schema())
 
 
 def valid(document: object) -> bool:
-    return _SERVICES.is_valid(document)
+    return _services().is_valid(document)
 
 
 def plain(text: str) -> Any:
@@ -49,7 +52,7 @@ def test_a_schema_is_a_schema(name: str):
 def test_the_repositorys_own_services_files_fit_the_schema_and_the_code(path: str, repository: Path):
     text = (repository / path).read_text("utf-8")
 
-    _SERVICES.validate(plain(text))
+    _services().validate(plain(text))
     services.parse(text, path, variables={"BUILDORCH_LOCAL_REGISTRY": "127.0.0.1:5000"})
 
 

@@ -546,7 +546,7 @@ def carry_out(root: Path, edit: tuple[str, str, str, int]) -> None:
         pass
 
 
-@settings(max_examples=150)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     rounds=st.lists(st.lists(edits, min_size=1, max_size=4), max_size=6),
     used=st.sampled_from([None, None, ("src",), ("src/x", "b")]),

@@ -57,6 +57,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield tmp_path
 
 
+@pytest.mark.proof
 def test_a_run_that_is_resized_stopped_and_interrupted_leaves_its_table_and_the_terminal_as_it_was(root: Path):
     with terminals.running(BUILD, {}) as terminal:
         terminal.until(lambda: "2 building" in terminal.shown and not terminal.echoes)
