@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import recorded
 from pages import DOCS, PAGES, ROOT, Block, blocks_of, table
+from subjects import make_subject
 
 from buildorch.bases.lockfile import Lock
 from buildorch.build_cache import Cached, Holding
@@ -21,7 +23,7 @@ from buildorch.report.cached import holding_text
 from buildorch.report.examined import examination_text
 from buildorch.report.text import explained_text, report_text
 from buildorch.scaffold import nextjs
-from buildorch.services import parse
+from buildorch.services import Service, parse
 
 LANGUAGES = {"python", "yaml", "json", "sh", "make", "text", "toml", "ts"}
 """Each has a test: `test_docs.py` has the first five, this file the others."""
@@ -214,3 +216,15 @@ def test_the_configuration_that_is_shown_is_one_that_init_takes(tmp_path: Path):
     found = nextjs.nextjs_in(tmp_path)
     assert found is not None
     assert shown.title in nextjs.CONFIGS
+
+
+def test_the_rule_of_ones_own_that_is_shown_finds_what_it_says():
+    [shown] = [block for block in blocks("docs/reference/rules.md", "python") if block.title]
+    names: dict[str, Any] = {}
+    exec(compile(shown.body, shown.place, "exec"), names)  # noqa: S102 - the page's own words
+
+    moving = make_subject(Service(), dockerfile="FROM scratch AS a\nFROM debian:latest\nCOPY --from=a / /\n")
+    pinned = make_subject(Service(), dockerfile="FROM debian:trixie\n")
+
+    assert [(found.rule, found.line) for found in names["no_latest"](moving)] == [("no_latest", 2)]
+    assert list(names["no_latest"](pinned)) == []
