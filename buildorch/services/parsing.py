@@ -114,7 +114,7 @@ def _validate(data: dict[str, Any], places: Places) -> tuple[ServicesFile | None
     try:
         return ServicesFile.model_validate(data), set(), []
     except ValidationError as error:
-        details = error.errors(include_url=False, include_input=False)
+        details = _of_their_own(error.errors(include_url=False, include_input=False))
     problems = [_problem(detail, data, places) for detail in details]
     bad = {str(detail["loc"][1]) for detail in details if detail["loc"][0] == "services" and len(detail["loc"]) > 2}
     services = data.get("services")
@@ -125,6 +125,12 @@ def _validate(data: dict[str, Any], places: Places) -> tuple[ServicesFile | None
         return ServicesFile.model_validate(rest), bad, problems
     except ValidationError:
         return None, bad, problems
+
+
+def _of_their_own(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Those that follow from no other: a list of which no entry can be used is also said to be empty."""
+    lists = {detail["loc"][:-1] for detail in details}
+    return [detail for detail in details if detail["type"] != "too_short" or detail["loc"] not in lists]
 
 
 def _between_services(

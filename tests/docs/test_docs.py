@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 import buildorch
-from buildorch import errors, events, policy, record
+from buildorch import errors, events, policy, record, replaying, testing
 from buildorch.buildx.failures import TREATMENTS, classify
 from buildorch.buildx.progress import Progress
 from buildorch.cli.commands import app
@@ -335,6 +335,12 @@ def test_every_field_of_an_event_is_documented_and_no_other(kind: type):
     assert set(table(section(REFERENCE / "events.md", str(name)))) == fields(kind) - {"event"}
 
 
+def test_every_event_has_a_section_and_nothing_else_has_one():
+    headings = re.findall(r"^## (.+)$", prose(REFERENCE / "events.md"), re.MULTILINE)
+    names = [field.default for kind in EVENTS for field in dataclasses.fields(kind) if field.name == "event"]
+    assert sorted(headings) == sorted(names)
+
+
 def test_what_a_solve_leaves_is_described_where_it_is_an_events_field():
     row = table(section(REFERENCE / "events.md", "solve_finished"))["solved"]
     assert all(f"`{field}`" in row for field in fields(record.Solved))
@@ -358,6 +364,46 @@ def test_the_arguments_of_build_are_those_of_its_page():
         assert f"{parameter.name}={default}" in shown
     request = section(REFERENCE / "api.md", "BuildRequest")
     assert all(f"`{name}`" in request for name in fields(buildorch.BuildRequest))
+
+
+def call(name: str, value: Any) -> str:
+    """How something is called, with its defaults, as the page shows it; "..." for what is made anew for each."""
+    shown = []
+    star = False
+    for one in inspect.signature(value).parameters.values():
+        if one.kind is one.KEYWORD_ONLY and not star:
+            shown.append("*")
+            star = True
+        plain = str(one.default) if isinstance(one.default, record.FailureKind) else one.default
+        default = "..." if "factory" in repr(plain) else repr(plain).replace("PosixPath", "Path")
+        shown.append(one.name if one.default is one.empty else f"{one.name}={default}")
+    return f"{name}({', '.join(shown)})"
+
+
+def test_every_function_of_the_package_is_shown_as_it_is_called():
+    page = " ".join((REFERENCE / "api.md").read_text().split()).replace('"', "'")
+    for name in buildorch.__all__:
+        value = getattr(buildorch, name)
+        if inspect.isfunction(value):
+            assert f"`{call(name, value)}" in page.replace("`await ", "`"), call(name, value)
+
+
+@pytest.mark.parametrize(("module", "heading"), [(testing, "For your own tests"), (replaying, "replay")])
+def test_every_public_name_of_the_modules_for_users_is_shown_as_it_is_called_and_no_other(module: Any, heading: str):
+    public = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
+    }
+    assert set(table(section(REFERENCE / "api.md", heading))) == {call(name, value) for name, value in public.items()}
+
+
+def test_the_exit_code_beside_an_error_is_the_one_it_carries():
+    rows = table(section(REFERENCE / "api.md", "Errors"))
+    for name, row in rows.items():
+        if (code := row.rsplit("| ", 1)[1].rstrip(" |")).isdigit():
+            assert getattr(errors, name).exit_code == int(code), name
+    assert set(rows) <= set(buildorch.__all__) | {"HandoffRefused"}
 
 
 def test_every_error_is_named_on_the_api_page():

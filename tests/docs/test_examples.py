@@ -195,6 +195,77 @@ def test_the_api_pages_examples_run(tmp_path: Path, project_name: str):
         assert done.stdout, block.place
 
 
+KUBERNETES = """\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec: {template: {spec: {containers: [{name: web, image: PROJECT/web:latest}]}}}
+"""
+RUN = ("bake-and-compose.md", "base-images.md", "hand-over.md", "reports.md")
+"""How-to pages whose shell blocks run below as they stand; deploy.md has its own tests."""
+
+
+def test_the_shell_blocks_of_the_how_to_pages_run(tmp_path: Path, project_name: str):
+    registry = os.environ.get("BUILDORCH_LOCAL_REGISTRY", "")
+    if not registry:
+        pytest.skip("the engine in use has no loopback registry; `scripts/engine up` starts one")
+    deploy = Deploy(tmp_path / "shop", project_name, registry)
+    deploy.write()
+    around(deploy)
+    events = ["python", "-m", "buildorch", "build-all", "--push", "--progress", "json", "--record", "run.json"]
+    built = run(events, deploy.folder, REGISTRY=registry)
+    assert built.returncode == 0, built.stderr
+    (deploy.folder / "events.ndjson").write_text(built.stderr)
+
+    for name in RUN:
+        folder = {"base-images.md": pinned, "bake-and-compose.md": come}.get(name, lambda _: deploy.folder)(tmp_path)
+        for block in blocks_of(DOCS / "how-to" / name):
+            if block.language == "sh" and "OTEL_" not in block.body:
+                if " import " in block.body:
+                    (folder / "services.yaml").unlink(missing_ok=True)  # each of these begins a project
+                done = run(["sh", "-ec", block.body], folder, REGISTRY=registry)
+                assert done.returncode == 0, f"{block.place}: {done.stdout}{done.stderr}"
+
+    assert "@sha256:" in (deploy.folder / "resolved.yaml").read_text()
+    assert "@sha256:" in (deploy.folder / "images.env").read_text()
+    assert json.loads((deploy.folder / "trace.json").read_text())
+    assert f"service update --image {registry}/{project_name}/web@sha256:" in (deploy.folder / "docker.log").read_text()
+
+
+def around(deploy: Deploy) -> None:
+    """What the pages take for granted: Kubernetes YAML, and the tools of a deploy."""
+    deploy._file("deploy/web.yaml", KUBERNETES.replace("PROJECT", deploy.project))
+    docker = shutil.which("docker") or "docker"
+    deploy._file("tools/docker", f'#!/bin/sh\n[ "$1" = service ] || exec {docker} "$@"\necho "$*" >>docker.log\n')
+    for tool in ("helm", "skaffold"):
+        deploy._file(f"tools/{tool}", "#!/bin/sh\nexit 0\n")
+    for tool in ("docker", "helm", "skaffold"):
+        (deploy.folder / "tools" / tool).chmod(0o755)
+
+
+def come(root: Path) -> Path:
+    """A project that has a bake file and a Compose file, and no services file."""
+    folder = root / "come"
+    (folder / "services" / "web").mkdir(parents=True)
+    (folder / "services" / "web" / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\n")
+    targets = (
+        'group "default" {\n  targets = ["web"]\n}\ntarget "web" {\n  context = "services/web"\n  attest = []\n}\n'
+    )
+    (folder / "docker-bake.hcl").write_text(targets)
+    (folder / "compose.yaml").write_text("name: come\nservices:\n  web: {build: services/web}\n")
+    return folder
+
+
+def pinned(root: Path) -> Path:
+    """A project under git that is locked and never built."""
+    folder = root / "pinned"
+    (folder / "services" / "api").mkdir(parents=True)
+    (folder / "services" / "api" / "Dockerfile").write_text("FROM python:3.13-slim\n")
+    (folder / "services.yaml").write_text("version: 1\nproject: pinned\nservices:\n  api:\n")
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    return folder
+
+
 def same_on_every_machine(text: str) -> list[str]:
     """Lines of output without what differs between machines and runs."""
     for pattern, word in {

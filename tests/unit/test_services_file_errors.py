@@ -224,3 +224,15 @@ def test_services_that_are_whole_are_known_even_where_the_file_is_not():
 
 def test_two_services_may_bear_the_same_tag_under_different_images():
     parse(f"{HEAD}services: {{app: {{tags: [x]}}, web: {{tags: [x]}}}}", "f.yaml")
+
+
+def test_a_list_whose_entries_are_all_wrong_is_not_said_to_be_empty():
+    text = f"{HEAD}services: {{app: {{tags: ['{{sha}}', '{{nope}}']}}}}"
+
+    with pytest.raises(ServicesFileError) as caught:
+        parse(text, "f.yaml")
+
+    assert [problem.message.partition(":")[0] for problem in caught.value.problems] == [
+        "there is no placeholder {sha}",
+        "there is no placeholder {nope}",
+    ]
