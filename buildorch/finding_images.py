@@ -93,7 +93,7 @@ def read(
     if found.inspected and images.store == "graphdriver":
         documents = read_saved_image(images.engine, found.digest, ask)
     else:
-        source = EngineSource(images.engine) if found.inspected else RegistrySource(found.name)
+        source = EngineSource(images.engine, images.containerd) if found.inspected else RegistrySource(found.name)
         available = found.inspected.available if found.inspected else None
         wanted = partial(_is_wanted, available=available, platforms=platforms, listed=listed)
         documents = read_image(source, found.digest, images.layers, ask, wanted=wanted)

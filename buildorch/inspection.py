@@ -12,7 +12,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from buildorch.engine import Engine, read_blob, read_large_blob, read_saved, read_saved_layers
+from buildorch.engine import Containerd, Engine, read_blob, read_saved, read_saved_layers
 from buildorch.errors import MalformedDocument
 from buildorch.meanwhile import ahead
 from buildorch.measure import ImageDocuments, PlatformDocuments
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
     from buildorch.contents import LayerContents, LayerMemory
 
-LARGE = 1024 * 1024
-"""Bytes of a compressed layer from which on it pays to look for a shorter way to it, 10 ms."""
 _LEAKED, _CLEAN = "leaked", "clean"
 
 
@@ -46,24 +44,24 @@ class Source(Protocol):
     def document(self, digest: str) -> bytes:
         """An index, manifest or config, whole."""
 
-    def blob(self, layer: Descriptor) -> Iterator[bytes]:
+    def blob(self, digest: str) -> Iterator[bytes]:
         """A layer, in pieces."""
 
 
 class EngineSource:
     """The containerd image store of an engine."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, containerd: Containerd | None = None) -> None:
+        """Read by the shorter way, where the engine's containerd may be asked."""
+        self._engine, self._containerd = engine, containerd
 
     def document(self, digest: str) -> bytes:
         """An index, manifest or config."""
-        return checked_document(read_blob(self._engine, digest), digest)
+        return checked_document(self.blob(digest), digest)
 
-    def blob(self, layer: Descriptor) -> Iterator[bytes]:
+    def blob(self, digest: str) -> Iterator[bytes]:
         """A layer."""
-        read = read_large_blob if layer.size >= LARGE else read_blob
-        return read(self._engine, layer.digest)
+        return read_blob(self._engine, digest, self._containerd)
 
 
 class RegistrySource:
@@ -84,9 +82,9 @@ class RegistrySource:
         """The digest a tag points at."""
         return f"sha256:{hashlib.sha256(self._repository.manifest(tag)).hexdigest()}"
 
-    def blob(self, layer: Descriptor) -> Iterator[bytes]:
+    def blob(self, digest: str) -> Iterator[bytes]:
         """A layer."""
-        return self._repository.blob(layer.digest)
+        return self._repository.blob(digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +273,7 @@ def _documents(
 def _read_layer(source: Source, layer: Descriptor, diff_id: str, question: Question) -> Examined:
     def attempt() -> Examined:
         # Fetched in one thread, unpacked and hashed in another, looked into here: most of each is C that needs no GIL.
-        with ahead(source.blob(layer)) as chunks:
+        with ahead(source.blob(layer.digest)) as chunks:
             try:
                 with ahead(unpacked(chunks, layer, diff_id)) as pieces:
                     return _examined(pieces, question=question)

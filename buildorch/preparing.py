@@ -19,7 +19,7 @@ from buildorch.bases.base import LOCK_FILE
 from buildorch.buildx import client
 from buildorch.context import StatCache
 from buildorch.context.stat_cache import FILE_NAME as CONTEXTS_FILE
-from buildorch.engine import Engine
+from buildorch.engine import Engine, containerd_of
 from buildorch.fingerprint import Environment, keyed
 from buildorch.judging import means
 from buildorch.ledger import FILE_NAME as LEDGER_FILE
@@ -157,7 +157,8 @@ class AtHand:
 
         memory = LayerMemory(self.planned.project.state / LAYERS_FOLDER)
         layers = Layers(self.ledger.layer_sizes, memory=memory, facts=self.ledger)
-        return Images(self.engine, self.facts.store, layers, self.means(is_stopped))
+        means = self.means(is_stopped)
+        return Images(self.engine, self.facts.store, layers, means, containerd_of(self.info))
 
     def means(self, is_stopped: Callable[[], bool] = lambda: False) -> Means:
         """What judging images takes."""

@@ -16,7 +16,7 @@ from buildorch.record import Failure, FailureKind, ServiceRecord, Status, Steps
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
-    from buildorch.engine import Engine
+    from buildorch.engine import Containerd, Engine
     from buildorch.events import SolveFinished
     from buildorch.inspection import Layers
     from buildorch.judging import Case, Means
@@ -32,6 +32,8 @@ class Images:
     store: Literal["containerd", "graphdriver"]
     layers: Layers
     means: Means
+    containerd: Containerd | None = None
+    """The engine's own, where it may be asked: the shorter way to an image's bytes."""
 
 
 def settle(solve: Solve, finished: SolveFinished, images: Images | None, *, reason: str) -> ServiceRecord:
@@ -132,7 +134,7 @@ def _documents(solve: Solve, digest: str, images: Images, case: Case, *, is_reco
             pinned = source.resolve(reference.rpartition(":")[2]) if by_name else digest
             return read_image(source, pinned, images.layers, case.question)
         case "engine" if images.store == "containerd":
-            return read_image(EngineSource(images.engine), digest, images.layers, case.question)
+            return read_image(EngineSource(images.engine, images.containerd), digest, images.layers, case.question)
         case "engine":
             return read_saved_image(images.engine, digest, case.question)
     return None

@@ -29,6 +29,7 @@ from buildorch.buildx.solver import BuildxSolver
 from buildorch.comparing import images
 from buildorch.comparing.isolation import Isolation, apart, bases_dockerfile, bases_solve, isolated
 from buildorch.contents import LayerMemory
+from buildorch.engine import containerd_of
 from buildorch.errors import EXIT_BUILD_FAILED, EXIT_OK
 from buildorch.events import RunFinished, RunStarted, SolveFinished, now
 from buildorch.execute import Stop, execute
@@ -87,7 +88,7 @@ class _Comparing:
         # Not what the ledger remembers of layers: a comparison writes nothing there.
         layers = Layers({}, memory=LayerMemory(self.folder / "layers"))
         means = at_hand.means(lambda: self.stop.requested)
-        self.images = Images(at_hand.engine, at_hand.facts.store, layers, means)
+        self.images = Images(at_hand.engine, at_hand.facts.store, layers, means, containerd_of(at_hand.info))
         is_frozen = partial(at_hand.engine.is_frozen, timeout_s=ANSWER_S)
         self.solver = BuildxSolver(at_hand.buildx, self.folder, is_frozen)
 

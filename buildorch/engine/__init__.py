@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from buildorch.engine.build_cache import read_build_cache
     from buildorch.engine.containerd import Containerd, Stored, containerd_of, data_root_here, full_name, stored
     from buildorch.engine.containers import try_start
-    from buildorch.engine.content import read_blob, read_large_blob
+    from buildorch.engine.content import read_blob
     from buildorch.engine.saved import SavedImage, read_saved, read_saved_layers
     from buildorch.engine.trial import Trial
 
@@ -32,7 +32,6 @@ __all__ = [
     "full_name",
     "read_blob",
     "read_build_cache",
-    "read_large_blob",
     "read_saved",
     "read_saved_layers",
     "stored",
@@ -52,7 +51,6 @@ _HOMES = {
     "full_name": "containerd",
     "read_blob": "content",
     "read_build_cache": "build_cache",
-    "read_large_blob": "content",
     "read_saved": "saved",
     "read_saved_layers": "saved",
     "stored": "containerd",

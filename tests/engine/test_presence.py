@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 from sandbox import Sandbox, docker
 
-from buildorch.engine import Engine, containerd_of, read_blob, read_large_blob
+from buildorch.engine import Engine, containerd_of, read_blob
 from buildorch.oci import ImageReference
 from buildorch.presence import Presence, Wanted, in_engine, in_registries
 from buildorch.presence.wanted import wanted
@@ -54,12 +54,14 @@ def test_an_image_that_was_just_built_is_present(ask: Ask, image: Wanted):
 
 def test_its_blobs_are_the_same_from_containerd_and_through_the_engine(image: Wanted):
     engine = Engine.at(os.environ["DOCKER_HOST"])
+    if (containerd := containerd_of(engine.info())) is None:
+        pytest.skip("this engine's containerd is elsewhere, or this user may not see it")
     digests = [*image.parts[0].digests, image.digest]
 
     for digest in digests:
         data = b"".join(read_blob(engine, digest))
         assert f"sha256:{hashlib.sha256(data).hexdigest()}" == digest
-        assert b"".join(read_large_blob(engine, digest)) == data
+        assert b"".join(read_blob(engine, digest, containerd)) == data
 
 
 def test_a_removed_image_is_gone(ask: Ask, image: Wanted):

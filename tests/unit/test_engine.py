@@ -24,7 +24,7 @@ from fakes import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildorch.engine import Engine, read_blob, read_large_blob, read_saved
+from buildorch.engine import Engine, containerd_of, read_blob, read_saved
 from buildorch.engine.content import _data
 from buildorch.engine.frames import LARGEST, Frames
 from buildorch.engine.grpc import WINDOW, Messages
@@ -174,15 +174,21 @@ def big(engine: FakeEngine) -> str:
     return digest_of(BIG)
 
 
-def test_a_large_blob_comes_from_the_engines_own_containerd(engine: FakeEngine, store: FakeContainerd):
+def shortest(engine: FakeEngine, digest: str) -> Iterator[bytes]:
+    """The blob by the shortest way."""
+    asked = Engine(engine.endpoint)
+    return read_blob(asked, digest, containerd_of(asked.info()))
+
+
+def test_a_blob_comes_from_the_engines_own_containerd(engine: FakeEngine, store: FakeContainerd):
     store.blobs[digest_of(BIG)] = BIG  # which the engine itself has not
 
-    assert b"".join(read_large_blob(Engine(engine.endpoint), digest_of(BIG))) == BIG
+    assert b"".join(shortest(engine, digest_of(BIG))) == BIG
     assert store.asked == [("Content/Read", "moby", [])]
 
 
-def test_an_engine_elsewhere_gives_a_large_blob_itself(engine: FakeEngine, big: str):
-    assert b"".join(read_large_blob(Engine(engine.endpoint), big)) == BIG
+def test_an_engine_elsewhere_gives_a_blob_itself(engine: FakeEngine, big: str):
+    assert b"".join(shortest(engine, big)) == BIG
 
 
 def breaks_off(connection: socket.socket) -> None:
@@ -197,12 +203,12 @@ def test_where_containerd_gives_no_blob_the_engine_itself_is_asked(
 ):
     store.broken = broken
 
-    assert b"".join(read_large_blob(Engine(engine.endpoint), big)) == BIG
+    assert b"".join(shortest(engine, big)) == BIG
 
 
-def test_a_large_blob_that_nobody_gives_is_told_in_the_engines_words(engine: FakeEngine, store: FakeContainerd):
+def test_a_blob_that_nobody_gives_is_told_in_the_engines_words(engine: FakeEngine, store: FakeContainerd):
     with pytest.raises(EngineUnreachable, match="it does not give sha256:x: content sha256:x: not found"):
-        list(read_large_blob(Engine(engine.endpoint), "sha256:x"))
+        list(shortest(engine, "sha256:x"))
 
 
 def test_a_containerd_that_goes_in_the_middle_of_a_blob_is_told_and_nothing_is_read_twice(
@@ -221,7 +227,7 @@ def test_a_containerd_that_goes_in_the_middle_of_a_blob_is_told_and_nothing_is_r
     taken: list[bytes] = []
 
     with pytest.raises(EngineUnreachable, match=f"(while sending|reading) {big}"):
-        taken.extend(read_large_blob(Engine(engine.endpoint), big))
+        taken.extend(shortest(engine, big))
 
     assert taken == [b"begin"]
 
