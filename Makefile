@@ -49,7 +49,7 @@ test: $(VENV)/.dev ## Run every test, with a real engine
 
 .PHONY: test-unit
 test-unit: $(VENV)/.dev ## Run the tests that need no engine, but for the long proofs
-	@$(PYTEST) -m 'not engine and not proof' tests/unit tests/docs $(ARGS)
+	@$(PYTEST) -m 'not engine and not proof' tests/unit tests/docs tests/engine/test_package_source.py $(ARGS)
 
 .PHONY: soak
 soak: $(VENV)/.dev ## Run the long proofs, counts and seeds printed
