@@ -136,7 +136,7 @@ def _header(block: bytes) -> _Header:
 def _check(block: bytes, checksum: bytes) -> None:
     """Compare the sum of all bytes, the sum's own field taken for blanks; old tars add signed bytes."""
     total = _sum(block) - sum(block[148:156]) + 8 * ord(" ")
-    if (said := number(checksum)) != total:
+    if (said := repeated_number(checksum)) != total:
         high = sum(byte > 127 for byte in block) - sum(byte > 127 for byte in block[148:156])
         if said != total - 256 * high:
             raise MalformedDocument("layer", "a header of its tar is not what its checksum says")

@@ -34,7 +34,7 @@ def number(field: bytes) -> int:
     return int(digits, 8)
 
 
-repeated_number = lru_cache(maxsize=256)(number)
+repeated_number = lru_cache(maxsize=4096)(number)
 """`number`, for fields that are the same in one entry after another."""
 
 

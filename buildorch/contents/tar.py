@@ -122,12 +122,15 @@ class _Found:
 
 def _content(member: Member, stream: Stream, *, keep: int) -> tuple[str, bytes]:
     """The digest of a file's content, and its first bytes."""
-    digest, begin = hashlib.sha256(), bytearray()
-    for part in stream.data() if member.runs is None else sparse.content(member.runs, member.size, stream):
+    parts = iter(stream.data() if member.runs is None else sparse.content(member.runs, member.size, stream))
+    first = next(parts, b"")  # and mostly the only one
+    digest, begin, room = hashlib.sha256(first), [first[:keep]], keep - len(first)
+    for part in parts:
         digest.update(part)
-        if len(begin) < keep:
-            begin += part[: keep - len(begin)]
-    return digest.hexdigest(), bytes(begin)
+        if room > 0:
+            begin.append(part[:room])
+            room -= len(part)
+    return digest.hexdigest(), b"".join(begin)
 
 
 def _is_private_key(begin: bytes) -> bool:
