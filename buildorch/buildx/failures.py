@@ -75,7 +75,7 @@ TREATMENTS: Mapping[FailureKind, Treatment] = MappingProxyType(
         ),
         FailureKind.NO_SPACE: Treatment(
             patterns=(r"no space left on device", r"ENOSPC", r"disk quota exceeded", r"507 Insufficient Storage"),
-            hint="free the disk that the message names, the engine's with `docker buildx prune`; where that fails or "
+            hint="free the disk that the message names, the engine's with `buildorch cache prune`; where that fails or "
             "frees nothing, restart the engine: it can hold on to what it had no space for",
         ),
         FailureKind.RATE_LIMITED: Treatment(

@@ -80,7 +80,7 @@ def test_a_full_disk_fails_what_needs_it_and_once_there_is_space_the_rest_is_bui
     assert project.outcomes == {"small": "built", "big": "no_space"}
     error = project.record["services"]["big"]["error"]
     assert "no space left on device" in " ".join([error["message"], *error["log"]])
-    assert "docker buildx prune" in error["hint"]
+    assert "buildorch cache prune" in error["hint"]
     assert project.record["services"]["big"]["attempts"] == 1
     assert "Traceback" not in full.stderr
 
