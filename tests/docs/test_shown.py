@@ -195,6 +195,7 @@ def test_init_prints_what_its_page_shows(
     fill(tmp_path / "services" / "api", API)
     fill(tmp_path / "apps" / "web", WEB)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BUILDORCH_FILE", raising=False)
 
     assert main(["init"]) == 0
 

@@ -192,6 +192,7 @@ def test_each_layer_that_is_no_honest_one_is_told_and_all_of_them_cost_little(sa
     told = {image: [line for line in done.output.splitlines() if f" {image}: " in f" {line}"] for image in images}
     assert {image: len(lines) for image, lines in told.items()} == dict.fromkeys(images, 1), done.output
     assert [image for image, [line] in told.items() if images[image] not in line] == [], done.output
+    assert [line for [line] in told.values() if not line.startswith("error: ")] == [], done.output
     assert is_told_and_cheap(done), done
     assert not list(Path("/").glob("*escaped*")) + list(sandbox.root.parent.rglob("*escaped*"))
 

@@ -29,7 +29,8 @@ _FOREIGN = ("BUILDORCH_", "BUILDX_", "BUILDKIT_", "DOCKER_", "COMPOSE_", "GIT_",
 def pytest_configure(config: pytest.Config) -> None:
     """Draw fewer examples where the proofs are left out; pytest calls this before it imports a test."""
     settings.load_profile("quick" if "not proof" in config.option.markexpr else "unit")
-    gc.disable()  # what is collected stays to the end: to look through it again and again costs a second in each worker
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):  # it collects itself
+        gc.disable()  # what is collected stays to the end: to look through it again and again costs a second in each worker
 
 
 def pytest_collection_finish() -> None:

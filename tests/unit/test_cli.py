@@ -68,8 +68,8 @@ def called(capsys: pytest.CaptureFixture[str]):
     return call
 
 
-def test_no_engine_exits_with_4_and_says_what_to_run(root: Path, called):
-    said = called("build-all")
+def test_no_engine_exits_with_4_and_says_what_to_run(root: Path):
+    said = run("build-all")
 
     assert said.code == 4
     assert "error: no Docker engine answers at unix:///nonexistent/docker.sock: there is no such socket\n" in said.err

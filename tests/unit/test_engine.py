@@ -6,6 +6,7 @@ import json
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -209,6 +210,29 @@ def test_where_containerd_gives_no_blob_the_engine_itself_is_asked(
 def test_a_blob_that_nobody_gives_is_told_in_the_engines_words(engine: FakeEngine, store: FakeContainerd):
     with pytest.raises(EngineUnreachable, match="it does not give sha256:x: content sha256:x: not found"):
         list(shortest(engine, "sha256:x"))
+
+
+def test_a_containerd_that_is_slow_once_it_answers_has_the_engines_own_time(
+    engine: FakeEngine, store: FakeContainerd, monkeypatch: pytest.MonkeyPatch
+):
+    def dawdles(connection: socket.socket) -> None:
+        """Give the second message late."""
+        link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        link.initiate_connection()
+        link.receive_data(connection.recv(65536))
+        link.send_headers(1, [(":status", "200"), ("content-type", "application/grpc")])
+        link.send_data(1, content_message(b"begin", 0))
+        connection.sendall(link.data_to_send())
+        time.sleep(0.5)
+        link.send_data(1, content_message(b" end", 5))
+        link.send_headers(1, [("grpc-status", "0")], end_stream=True)
+        connection.sendall(link.data_to_send())
+        connection.recv(65536)
+
+    store.broken = dawdles
+    monkeypatch.setattr("buildorch.engine.content.TIMEOUT_S", 0.25)
+
+    assert b"".join(shortest(engine, "sha256:x")) == b"begin end"
 
 
 def test_a_containerd_that_goes_in_the_middle_of_a_blob_is_told_and_nothing_is_read_twice(
