@@ -98,13 +98,24 @@ def data_root_here(info: EngineInfo) -> Path | None:
         return None
 
 
+@contextlib.contextmanager
+def connected(path: str) -> Iterator[socket.socket]:
+    """A connection to a unix socket that answers within `TIMEOUT_S`, until the block ends.
+
+    Raises:
+        OSError: there is none to be had.
+    """
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as stream:
+        stream.settimeout(TIMEOUT_S)
+        stream.connect(path)
+        yield stream
+
+
 def _is_dockerds(path: str) -> bool:
     """Whether a process of this machine that listens as dockerd holds a socket, or process 1 for it (systemd)."""
     if not hasattr(socket, "SO_PEERCRED"):
         return False
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as stream:
-        stream.settimeout(TIMEOUT_S)
-        stream.connect(path)
+    with connected(path) as stream:
         process, _, _ = struct.unpack("3i", stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return process == 1 or Path(f"/proc/{process}/comm").read_text(encoding="utf-8").strip() == _DAEMON
 
@@ -123,9 +134,7 @@ def stored(
     wanted = [f'name=="{name}"' for name in names] + [f'target.digest=="{digest}"' for digest in roots]
     blobs = [f'digest=="{digest}"' for digest in digests] if len(digests) <= MAX_FILTERS else []
     try:
-        with contextlib.closing(socket.socket(socket.AF_UNIX)) as stream:
-            stream.settimeout(TIMEOUT_S)
-            stream.connect(containerd.address)
+        with connected(containerd.address) as stream:
             channel = Channel(stream)
             images = channel.call(LIST_IMAGES, _filters(wanted), metadata=metadata)
             targets = dict(map(_image, _repeated(images)))

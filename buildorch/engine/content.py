@@ -13,11 +13,10 @@ containerd may be asked, a large one costs the engine a sixth of that, and a sma
 from __future__ import annotations
 
 import contextlib
-import socket
 from typing import TYPE_CHECKING
 
-from buildorch.engine.api import TIMEOUT_S as SILENCE_S
-from buildorch.engine.containerd import NAMESPACE, TIMEOUT_S
+from buildorch.engine.api import TIMEOUT_S
+from buildorch.engine.containerd import NAMESPACE, connected
 from buildorch.engine.grpc import BrokenCall, Channel, RefusedCall, fields, text_field
 from buildorch.errors import EngineUnreachable, MalformedDocument
 
@@ -68,12 +67,10 @@ def _first(messages: Iterator[bytes]) -> bytes | None:
 
 
 def _from_containerd(containerd: Containerd, digest: str) -> Generator[bytes]:
-    with contextlib.closing(socket.socket(socket.AF_UNIX)) as stream:
-        stream.settimeout(TIMEOUT_S)
-        stream.connect(containerd.address)
+    with connected(containerd.address) as stream:
         for message in _read(Channel(stream), digest, {NAMESPACE: containerd.namespace}):
             yield message
-            stream.settimeout(SILENCE_S)  # it answers: from here on it may take as long as the engine itself
+            stream.settimeout(TIMEOUT_S)  # it answers: from here on it may take as long as the engine itself
 
 
 def _read(channel: Channel, digest: str, metadata: Mapping[str, str] | None = None) -> Iterator[bytes]:

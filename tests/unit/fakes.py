@@ -272,11 +272,7 @@ def content_store(engine: FakeEngine) -> Callable[[socket.socket], None]:
                     blob = engine.blob(digest)
                     link.send_headers(stream_id, [(":status", "200"), ("content-type", "application/grpc")])
                     started = True
-                    if blob is None:
-                        status = [("grpc-status", "5"), ("grpc-message", f"content {digest}: not found")]
-                    else:
-                        pending = [content_message(blob[at : at + 100_000], at) for at in range(0, len(blob), 100_000)]
-                        status = [("grpc-status", "0")]
+                    pending, status = _content(blob, digest)
             while started and pending and (room := link.local_flow_control_window(stream_id)) > 0:
                 piece = pending[0][: min(room, link.max_outbound_frame_size)]
                 pending[0] = pending[0][len(piece) :]
@@ -350,18 +346,19 @@ class FakeContainerd:
                     link.send_headers(event.stream_id, [(":status", "200"), ("content-type", "application/grpc")])
                     answer, status = self.answer(method, filters), [("grpc-status", "0")]
                     if method.endswith("Content/Read"):
-                        answer, status = _content(self.blobs, bodies[event.stream_id][7:].decode())
+                        digest = bodies[event.stream_id][7:].decode()
+                        messages, status = _content(self.blobs.get(digest), digest)
+                        answer = b"".join(messages)
                     for at in range(0, len(answer), 16_000):
                         link.send_data(event.stream_id, answer[at : at + 16_000])
                     link.send_headers(event.stream_id, status, end_stream=True)
 
 
-def _content(blobs: dict[str, bytes], digest: str) -> tuple[bytes, list[tuple[str, str]]]:
-    """The answer's messages, framed, and how it ends."""
-    if (blob := blobs.get(digest)) is None:
-        return b"", [("grpc-status", "5"), ("grpc-message", f"content {digest}: not found")]
-    messages = [content_message(blob[at : at + 100_000], at) for at in range(0, len(blob), 100_000)]
-    return b"".join(messages), [("grpc-status", "0")]
+def _content(blob: bytes | None, digest: str) -> tuple[list[bytes], list[tuple[str, str]]]:
+    """Content.Read's messages, framed, of at most 100 kB, and how the answer ends."""
+    if blob is None:
+        return [], [("grpc-status", "5"), ("grpc-message", f"content {digest}: not found")]
+    return [content_message(blob[at : at + 100_000], at) for at in range(0, len(blob), 100_000)], [("grpc-status", "0")]
 
 
 @contextmanager

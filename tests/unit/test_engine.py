@@ -212,17 +212,22 @@ def test_a_blob_that_nobody_gives_is_told_in_the_engines_words(engine: FakeEngin
         list(shortest(engine, "sha256:x"))
 
 
+def begins(connection: socket.socket) -> h2.connection.H2Connection:
+    """Give the first message of a blob."""
+    link = _link()
+    link.receive_data(connection.recv(65536))
+    link.send_headers(1, [(":status", "200"), ("content-type", "application/grpc")])
+    link.send_data(1, content_message(b"begin", 0))
+    connection.sendall(link.data_to_send())
+    return link
+
+
 def test_a_containerd_that_is_slow_once_it_answers_has_the_engines_own_time(
     engine: FakeEngine, store: FakeContainerd, monkeypatch: pytest.MonkeyPatch
 ):
     def dawdles(connection: socket.socket) -> None:
         """Give the second message late."""
-        link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
-        link.initiate_connection()
-        link.receive_data(connection.recv(65536))
-        link.send_headers(1, [(":status", "200"), ("content-type", "application/grpc")])
-        link.send_data(1, content_message(b"begin", 0))
-        connection.sendall(link.data_to_send())
+        link = begins(connection)
         time.sleep(0.5)
         link.send_data(1, content_message(b" end", 5))
         link.send_headers(1, [("grpc-status", "0")], end_stream=True)
@@ -230,7 +235,7 @@ def test_a_containerd_that_is_slow_once_it_answers_has_the_engines_own_time(
         connection.recv(65536)
 
     store.broken = dawdles
-    monkeypatch.setattr("buildorch.engine.content.TIMEOUT_S", 0.25)
+    monkeypatch.setattr("buildorch.engine.containerd.TIMEOUT_S", 0.25)
 
     assert b"".join(shortest(engine, "sha256:x")) == b"begin end"
 
@@ -240,12 +245,7 @@ def test_a_containerd_that_goes_in_the_middle_of_a_blob_is_told_and_nothing_is_r
 ):
     def goes(connection: socket.socket) -> None:
         """Give the first message alone."""
-        link = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
-        link.initiate_connection()
-        link.receive_data(connection.recv(65536))
-        link.send_headers(1, [(":status", "200"), ("content-type", "application/grpc")])
-        link.send_data(1, content_message(b"begin", 0))
-        connection.sendall(link.data_to_send())
+        begins(connection)
 
     store.broken = goes
     taken: list[bytes] = []
