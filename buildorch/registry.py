@@ -48,6 +48,8 @@ PATIENCE_S = 60.0
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that say nothing of what was asked for, only of the moment."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
+_JITTER = random.SystemRandom()
+"""Not the module's own generator: that, and what it draws after a seed, is the importing program's."""
 CHUNK = 256 * 1024
 MAX_TOKEN = 1024 * 1024
 """Bytes of a token server's answer that are read: of a longer one, what is read is no JSON."""
@@ -399,7 +401,7 @@ def pause_s(attempt: int, after_s: float) -> float:
     A registry that asks to be left alone is, for `after_s`.
     """
     longest = min(FIRST_PAUSE_S * 2.0**attempt, LONGEST_PAUSE_S)
-    return after_s + longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+    return after_s + longest * _JITTER.uniform(0.5, 1.0)
 
 
 def retry_after_s(header: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import anyio
@@ -193,6 +194,15 @@ async def test_a_registry_that_limits_is_left_alone_for_longer(monkeypatch: pyte
     delays = {event.service: event.delay_s for event in events if isinstance(event, SolveRetried)}
     assert delays["a"] >= 0.02
     assert delays["b"] <= 0.01
+
+
+async def test_a_retrys_delay_leaves_the_programs_own_random_numbers_alone():
+    before = random.getstate()
+
+    events = await run(make_plan({"app": []}), FakeSolver(outcomes={"app": [TRANSIENT, BUILT]}))
+
+    assert any(isinstance(event, SolveRetried) for event in events)
+    assert random.getstate() == before
 
 
 async def test_nothing_more_is_started_on_a_frozen_engine():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -345,6 +346,16 @@ def test_the_pauses_grow_are_never_the_same_and_end_with_the_patience(registry: 
     assert 2.5 <= clock.pauses[-1] <= 5.0
     assert len(set(clock.pauses)) == len(clock.pauses) > 20
     assert 50.0 < sum(clock.pauses) / 2 <= 60.0
+
+
+def test_the_pauses_leave_the_programs_own_random_numbers_alone(registry: FakeRegistry, clock: Clock):
+    registry.first = [503]
+    before = random.getstate()
+
+    repository(registry).manifest("v1")
+
+    assert clock.pauses
+    assert random.getstate() == before
 
 
 @pytest.mark.parametrize("header", ["7", "date"])
