@@ -9,9 +9,9 @@ import pytest
 from devtools import Page, chromium, find
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """A tab; where there is no Chromium the test is skipped, and in CI it fails."""
+    """A tab, closed before other tests begin; where there is no Chromium the test is skipped, and in CI it fails."""
     executable = find()
     if executable is None:
         reason = "there is no Chromium here: scripts/chromium installs it on Debian, as root"

@@ -118,7 +118,9 @@ def chromium(executable: str) -> Iterator[Page]:
             start_new_session=True,
         )
         try:
-            with connect(_address(process, Path(profile)), max_size=None, proxy=None) as connection:
+            # Pings would come from a thread, which draws their bytes from the `random` that other tests draw from.
+            address = _address(process, Path(profile))
+            with connect(address, max_size=None, proxy=None, ping_interval=None) as connection:
                 yield Page(connection)
         finally:
             process.send_signal(signal.SIGTERM)
