@@ -7,7 +7,6 @@ BIN := $(VENV)/bin
 ARGS ?=
 # Two files of tests at once, in the order of their names: those that wait for an engine leave room for those that compute.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
-UNIT := tests/unit tests/docs tests/engine/test_package_source.py
 PROOFS := $(addprefix tests/engine/test_,skip_proof.py contexts_cannot_lie.py dying_engine.py interrupts.py two_runs.py \
 	registry_faults.py hostile_images.py init.py) $(addprefix tests/unit/test_,schedule.py killed_runs.py ledger_verification.py)
 
@@ -49,8 +48,8 @@ test: $(VENV)/.dev ## Run every test, with a real engine
 	@scripts/with-engine --bases $(PYTEST) $(ARGS)
 
 .PHONY: test-unit
-test-unit: $(VENV)/.dev ## Run the tests that need no engine, but for the long proofs
-	@$(PYTEST) -m 'not engine and not proof' $(if $(filter tests/%,$(ARGS)),,$(UNIT)) $(ARGS)
+test-unit: $(VENV)/.dev ## Run the unit tests but for the proofs, or all of what ARGS names that needs no engine
+	@$(if $(filter tests/%,$(ARGS)),$(PYTEST) -m 'not engine',scripts/test-unit) $(ARGS)
 
 .PHONY: soak
 soak: $(VENV)/.dev ## Run the long proofs, counts and seeds printed

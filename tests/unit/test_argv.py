@@ -234,6 +234,7 @@ def test_build_arguments_never_reach_the_metadata_file():
         assert environment(make_solve(service))["BUILDX_METADATA_PROVENANCE"] == "disabled"
 
 
+@pytest.mark.proof
 @given(st.text(st.characters(exclude_characters="\0\r\n", exclude_categories=["Cs"]), min_size=1))
 def test_any_path_of_a_secret_survives_the_quoting(path: str):
     solve = make_solve()

@@ -224,6 +224,7 @@ def test_a_mirror_is_spoken_to_as_its_url_says(registry: FakeRegistry):
     assert found == {"python": Base("python", today(registry), "registry", host)}
 
 
+@pytest.mark.proof
 def test_registries_are_asked_all_at_once():
     with ExitStack() as running:
         registries = [running.enter_context(running_registry()) for _ in range(8)]
@@ -237,6 +238,7 @@ def test_registries_are_asked_all_at_once():
         assert all(isinstance(base, Base) for base in found.values())
 
 
+@pytest.mark.proof
 def test_a_registry_that_hangs_holds_up_nobody_past_the_deadline(registry: FakeRegistry):
     with running_registry() as hanging:
         hanging.image, hanging.silent_s = make_image(), 2.0

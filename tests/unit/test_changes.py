@@ -250,11 +250,13 @@ SNAPSHOTS = st.builds(
 )
 
 
+@pytest.mark.proof
 @given(SNAPSHOTS)
 def test_a_snapshot_is_what_it_was_after_it_was_kept(one: Snapshot):
     assert Snapshot.from_bytes(one.to_bytes()) == one
 
 
+@pytest.mark.proof
 @given(SNAPSHOTS, SNAPSHOTS)
 def test_any_two_snapshots_can_be_compared_and_differ_only_if_they_do(one: Snapshot, other: Snapshot):
     changes = compare(one, other)

@@ -68,6 +68,7 @@ def called(capsys: pytest.CaptureFixture[str]):
     return call
 
 
+@pytest.mark.proof
 def test_no_engine_exits_with_4_and_says_what_to_run(root: Path):
     said = run("build-all")
 
@@ -257,6 +258,7 @@ def test_the_plan_says_what_would_be_done_and_why(built: Path, called, capsys: p
     assert frontend.endswith("build: a service it builds on is built: backend")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -413,6 +415,7 @@ def test_a_schema_is_printed_as_it_is_published(which: str, called, repository: 
     assert said.out == (repository / "docs" / "schemas" / f"{which}.schema.json").read_text()
 
 
+@pytest.mark.proof
 def test_the_module_and_the_console_script_are_the_same_command(root: Path):
     script = Path(sys.executable).with_name("buildorch")
     by_script = subprocess.run([script, "plan"], capture_output=True, text=True, check=True).stdout
@@ -420,6 +423,7 @@ def test_the_module_and_the_console_script_are_the_same_command(root: Path):
     assert run("plan").out == by_script
 
 
+@pytest.mark.proof
 def test_a_reader_that_goes_away_is_no_error(root: Path):
     read, write = os.pipe()
     os.close(read)

@@ -112,6 +112,7 @@ def test_without_a_context_it_is_the_default_socket(environ: dict[str, str]):
     assert find_endpoint(environ) == "unix:///var/run/docker.sock"
 
 
+@pytest.mark.proof
 def test_a_context_that_does_not_exist_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.delenv("DOCKER_HOST")

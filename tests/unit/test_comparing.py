@@ -17,14 +17,7 @@ from buildorch.report.comparison import Comparison
 
 DATA = Path(__file__).with_name("data")
 BOOM = "echo 'ERROR: boom' >&2; exit 1"
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.proof)])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Whole runs once more on trio are a proof, as in `test_pipeline.py`."""
-    backend: str = request.param
-    return backend
+pytestmark = [pytest.mark.anyio, pytest.mark.proof]
 
 
 @dataclass

@@ -113,6 +113,7 @@ def test_only_the_keys_of_services_are_names():
     assert [*service_names(SERVICES)] == ["web-shop", "web-admin", "backend"]
 
 
+@pytest.mark.proof
 def test_completing_imports_nothing_heavy(folder: Path):
     loaded = loaded_by(
         "import os, buildorch.cli\n"

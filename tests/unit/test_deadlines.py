@@ -138,6 +138,7 @@ def test_an_engine_that_answers_no_ping_is_frozen():
     in_virtual_time(run)
 
 
+@pytest.mark.proof
 def test_an_engine_that_was_late_once_is_not_frozen():
     async def run() -> None:
         assert await after(600.0, itertools.cycle([True, False])) is None

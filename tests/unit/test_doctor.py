@@ -372,6 +372,7 @@ def test_a_mirror_answers_in_the_hubs_place(
     assert fact.endswith("the engine's mirror answers in its place")
 
 
+@pytest.mark.proof
 def test_an_engine_and_a_registry_that_never_answer_are_not_waited_for(
     project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):

@@ -222,6 +222,7 @@ def begins(connection: socket.socket) -> h2.connection.H2Connection:
     return link
 
 
+@pytest.mark.proof
 def test_a_containerd_that_is_slow_once_it_answers_has_the_engines_own_time(
     engine: FakeEngine, store: FakeContainerd, monkeypatch: pytest.MonkeyPatch
 ):

@@ -246,6 +246,7 @@ async def test_the_timeout_covers_all_attempts_of_a_service():
     assert 1 < len(solver.started) < 10
 
 
+@pytest.mark.proof
 async def test_waiting_for_a_place_does_not_count_against_the_timeout():
     names = [f"s{at}" for at in range(4)]
     solver = FakeSolver(seconds=dict.fromkeys(names, 0.05))
@@ -474,6 +475,7 @@ def _checked(graph: dict[str, list[str]], failing: set[str], jobs: int, *, fail_
     return run_and_check
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @settings(max_examples=25)
 @given(drawn=_GRAPHS, jobs=st.integers(1, 4), fail_fast=st.booleans())

@@ -564,6 +564,7 @@ def test_where_nothing_was_found_there_is_no_command():
 ANYTHING = st.text(st.characters(exclude_categories=[]), max_size=30)
 
 
+@pytest.mark.proof
 @settings(max_examples=15)
 @given(ANYTHING.filter(bool), ANYTHING, ANYTHING, ANYTHING.filter(bool))
 def test_whatever_the_texts_are_every_format_is_well_formed(rule: str, message: str, hint: str, name: str):

@@ -220,6 +220,7 @@ _containers = st.tuples(
 )
 
 
+@pytest.mark.proof
 @settings(max_examples=15)
 @given(
     st.lists(st.lists(_containers, min_size=1, max_size=2), min_size=1, max_size=2),

@@ -45,6 +45,7 @@ def test_importing_buildorch_loads_nothing_heavy():
     assert {name for name in loaded if name.startswith("buildorch.")} == set()
 
 
+@pytest.mark.proof
 def test_help_loads_nothing_that_only_a_build_needs():
     loaded = loaded_by(
         "import io, buildorch.cli\nsys.stdout = io.StringIO()\nbuildorch.cli.main(['build-all', '--help'])"
@@ -54,6 +55,7 @@ def test_help_loads_nothing_that_only_a_build_needs():
     assert loaded & (HEAVY - {"click"}) == set()
 
 
+@pytest.mark.proof
 def test_the_plan_loads_nothing_that_only_a_terminal_or_an_engine_needs(tmp_path: Path):
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     (tmp_path / "s.yaml").write_text("version: 1\nproject: p\nservices: {a: {context: .}}\n")

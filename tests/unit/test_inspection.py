@@ -106,6 +106,7 @@ def test_a_layer_that_is_not_the_one_its_config_names_is_refused():
         size_of(gzip.compress(b"tar"), b"other")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
 def test_a_layer_of_zeros_is_unpacked_in_pieces(packing: str):
     if packing == "gzip":

@@ -304,6 +304,7 @@ def test_bake_finds_an_agent_it_may_look_at(tmp_path: Path):
     assert bake.printed(Buildx((str(tmp_path / "bake"),)), ["x"], [], folder=tmp_path, environ={}) == {"target": {}}
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("script", "fact"),
     [

@@ -55,6 +55,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "layers" / f"{DIFF_ID.removeprefix('sha256:')}.layer"
 
 
+@pytest.mark.proof
 @settings(max_examples=25)
 @given(layers)
 def test_what_was_put_in_comes_out(tmp_path_factory: pytest.TempPathFactory, contents: LayerContents):

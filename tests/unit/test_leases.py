@@ -160,6 +160,7 @@ def test_nothing_is_held_while_one_that_comes_before_it_is_awaited(folder: Path)
 NAMES = st.sets(st.sampled_from("abcdef"), min_size=1)
 
 
+@pytest.mark.proof
 @settings(max_examples=15)
 @given(wanted=st.lists(st.lists(NAMES, min_size=1, max_size=3), min_size=2, max_size=6))
 def test_runs_of_any_services_all_come_to_their_end_and_never_hold_the_same(

@@ -59,6 +59,7 @@ def test_a_record_is_there_after_the_ledger_was_opened_again(path: Path):
     assert entry.record == record
 
 
+@pytest.mark.proof
 def test_a_record_survives_a_process_that_dies_right_after_the_commit(path: Path):
     code = (
         "import os, pathlib, sys\n"
@@ -343,6 +344,7 @@ def test_a_ledger_of_version_1_is_taken_on_with_all_it_holds(path: Path):
     db.close()
 
 
+@pytest.mark.proof
 def test_a_ledger_is_made_by_several_at_once(tmp_path: Path):
     problems: list[Exception] = []
 

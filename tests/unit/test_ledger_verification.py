@@ -252,6 +252,7 @@ def test_two_repairs_keep_two_damaged_files(path: Path):
     assert not list(path.parent.glob("*repairing*"))
 
 
+@pytest.mark.proof
 def test_what_sqlite_cannot_read_is_given_up_and_the_rest_saved(tmp_path: Path):
     path = tmp_path / FILE_NAME
     fill(path, runs=60)

@@ -300,6 +300,7 @@ def test_the_library_that_matches_is_the_one_whose_verdicts_are_remembered():
     assert metadata.version(name) == version
 
 
+@pytest.mark.proof
 def test_a_path_of_very_many_folders_is_walked(folder: Path, cache: StatCache):
     deep = folder
     for _ in range(1200):

@@ -270,6 +270,7 @@ def test_the_captures_on_the_page_are_what_is_drawn(mark: str, repository: Path)
     assert shown == capture(*CAPTURES[mark])
 
 
+@pytest.mark.proof
 @settings(max_examples=25)
 @given(columns=st.integers(1, 220), rows=st.integers(1, 60), count=st.sampled_from([3, 50]), closed=st.booleans())
 def test_no_picture_is_larger_than_its_terminal(columns: int, rows: int, count: int, *, closed: bool):

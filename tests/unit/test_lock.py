@@ -55,6 +55,7 @@ _TIME = st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)).map(lambda at
 _ENTRY = st.builds(Entry, st.builds(make_digest, _WORD), st.sampled_from(["docker.io", "[::1]:5000"]), _TIME)
 
 
+@pytest.mark.proof
 @given(st.dictionaries(_NAME, _ENTRY))
 def test_any_lock_comes_back_from_its_text_and_its_text_to_the_byte(bases: dict[str, Entry]):
     text = Lock(bases).text()
@@ -121,6 +122,7 @@ def test_a_text_that_is_no_lock_file_of_this_version_is_refused(text: str, fact:
     assert caught.value.hint
 
 
+@pytest.mark.proof
 @given(st.text(max_size=200))
 def test_any_text_is_a_lock_or_a_usage_error(text: str):
     with suppress(UsageError):

@@ -57,17 +57,12 @@ from buildorch.runs import LEFT_RUNNING
 DATA = Path(__file__).with_name("data")
 HEAD = "version: 1\nproject: shop\n"
 
+pytestmark = pytest.mark.proof  # a whole run takes as long as a hundred tests of its parts
+
 
 @cache
 def _run() -> Any:
     return Draft202012Validator(run_schema())
-
-
-@pytest.fixture(params=["asyncio", pytest.param("trio", marks=pytest.mark.proof)])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """A whole run once more on trio is a proof: the parts that meet a loop are unit tests on both."""
-    backend: str = request.param
-    return backend
 
 
 @dataclass
@@ -1095,7 +1090,7 @@ def test_a_bad_run_raises_where_that_was_asked_for(sandbox: Sandbox):
 
 # --- signals, through the command
 
-SIGTERM = pytest.param(signal.SIGTERM, 143, marks=pytest.mark.proof)
+SIGTERM = pytest.param(signal.SIGTERM, 143)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), SIGTERM])
@@ -1143,7 +1138,6 @@ def test_a_signal_ends_a_wait_at_once(sandbox: Sandbox, others: Leases, number: 
     assert sandbox.written()["exit_code"] == code
 
 
-@pytest.mark.proof
 def test_a_reader_that_goes_away_does_not_make_a_failed_build_a_good_one(sandbox: Sandbox):
     sandbox.services("  app:\n", app="exit 1")
     read, write = os.pipe()
@@ -1169,7 +1163,6 @@ def test_a_report_is_made_of_values_only(sandbox: Sandbox):
     assert dataclasses.asdict(report)["services"]["app"]["status"] == "built"
 
 
-@pytest.mark.proof
 def test_a_reader_of_the_progress_that_goes_away_does_not_end_the_build(sandbox: Sandbox):
     sandbox.services("  app:\n", app="")
     read, write = os.pipe()

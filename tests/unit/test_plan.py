@@ -37,6 +37,7 @@ def test_a_service_stands_after_everything_it_builds_on():
     assert names(make_plan({"app": ["lib", "base"], "lib": ["base"], "base": []})) == ["base", "lib", "app"]
 
 
+@pytest.mark.proof
 @given(
     st.integers(1, 12).flatmap(
         lambda n: st.tuples(*[st.sets(st.integers(0, at - 1)) if at else st.just(set()) for at in range(n)])

@@ -310,6 +310,7 @@ def test_no_bytes_make_the_reader_raise(data: bytes):
     assert progress.excerpt is None or progress.excerpt[1] >= 0
 
 
+@pytest.mark.proof
 @settings(max_examples=30)
 @given(st.lists(_STATUS, max_size=4))
 def test_no_object_makes_the_reader_raise(statuses: list[dict[str, Any]]):
@@ -337,6 +338,7 @@ def test_a_line_of_100_mb_is_left_out_and_takes_a_few_megabytes(first: bytes):
     assert [event.event for event in progress.feed(vertex(started="x"))] == ["step_started"]
 
 
+@pytest.mark.proof
 def test_a_step_that_prints_many_megabytes_without_a_line_end_takes_few():
     chunk = log(b"x" * 49152)
     progress = Progress("app")

@@ -24,6 +24,7 @@ def test_the_events_of_a_run_give_its_record_to_the_byte():
     assert buildorch.replay(LINES).to_json() == recorded.record_text()
 
 
+@pytest.mark.proof
 def test_every_line_of_a_run_fits_the_published_schema():
     schema = Draft202012Validator(events_schema())
 

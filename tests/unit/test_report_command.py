@@ -75,6 +75,7 @@ def test_a_run_is_named_and_what_came_after_it_is_not_its_past(folder: Path, cap
     assert "| app | new |" in text
 
 
+@pytest.mark.proof
 def test_the_history_goes_back_as_many_runs_as_it_is_told(folder: Path, capsys: pytest.CaptureFixture[str]):
     with Ledger(folder / ".buildorch" / "ledger.db") as ledger:
         for day in range(4, 8):
@@ -90,6 +91,7 @@ def test_the_history_goes_back_as_many_runs_as_it_is_told(folder: Path, capsys: 
     assert [day for day in range(1, 8) if f"2026-01-0{day} 10:00:00" in page] == [4, 5, 6]
 
 
+@pytest.mark.proof
 def test_one_call_writes_every_report(folder: Path, capsys: pytest.CaptureFixture[str]):
     (folder / "events.ndjson").write_text(recorded.events_text())
     names = ("html", "markdown", "junit", "sarif", "trace", "json")

@@ -144,6 +144,7 @@ def test_paths_as_deep_as_any_cost_no_more_than_others():
     assert paths(files(f"{deep}/x"), files(f"{deep}/y"), layer(opaque(deep))) == []
 
 
+@pytest.mark.proof
 @pytest.mark.timeout(10)
 def test_many_marks_on_many_files_cost_no_more_than_one():
     lower, own = files(*(f"d/e/{one}" for one in range(100))), files(*(f"d/e/new{one}" for one in range(5000)))

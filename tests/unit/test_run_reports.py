@@ -234,6 +234,7 @@ def test_the_page_asks_for_nothing_and_allows_no_script():
     assert not re.search(r"url\(|@import", recorded_page())
 
 
+@pytest.mark.proof
 def test_the_page_is_the_same_each_time():
     assert run_html(HOSTILE, HOSTILE_PAST) == hostile_page()
 
@@ -273,6 +274,7 @@ def test_hostile_words_are_no_markup_on_the_page():
     assert theirs.text.count("<script>alert(1)</script>") > 30
 
 
+@pytest.mark.proof
 def test_a_large_runs_page_stays_small_and_says_what_it_leaves_out():
     many = {f"service-{at}": RUN.services["base"] for at in range(200)}
 

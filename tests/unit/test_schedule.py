@@ -50,6 +50,7 @@ def test_a_service_whose_builds_took_no_time_stands_after_its_base():
     assert order({"app": ["base"], "base": []}, {"app": 0.0, "base": 0.0}) == ["base", "app"]
 
 
+@pytest.mark.proof
 @given(
     edges=st.lists(st.sets(st.integers(0, 11), max_size=3), min_size=1, max_size=12),
     seconds=st.lists(st.floats(0, 1000), min_size=12, max_size=12),
@@ -146,6 +147,7 @@ def test_the_makespan_is_that_of_a_list_schedule_on_random_graphs():
     assert worst <= 1.10
 
 
+@pytest.mark.proof
 @settings(max_examples=30)
 @given(
     builders=st.lists(st.sampled_from(["big", "small", ""]), min_size=1, max_size=20),

@@ -29,6 +29,7 @@ def test_a_billion_laughs_are_refused_before_they_are_expanded():
     assert said == "f.yaml:6:5: its aliases expand to more than 200,000 values"
 
 
+@pytest.mark.proof
 def test_merge_keys_cannot_be_made_a_bomb_either():
     keys = ", ".join(f"k{at}: " for at in range(2000))
     copies = "- {<<: *a}\n" * 150
@@ -90,6 +91,7 @@ def test_more_values_than_the_cap_are_refused_where_the_first_of_them_stands(mon
     assert said == "f.yaml:1:204: the file holds more than 100 values"
 
 
+@pytest.mark.proof
 def test_exactly_200000_values_are_read_through_aliases():
     # x-a weighs 1,000; the list with its 198 aliases and the rest stays below 200,000.
     parse(f"x-a: &a [{'1,' * 998}1]\nx-b: [{'*a,' * 198}]\n{BODY}", "f.yaml")

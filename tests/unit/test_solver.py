@@ -159,6 +159,7 @@ async def test_a_build_that_prints_rubbish_and_a_line_of_megabytes_is_built(solv
     assert outcome.steps.total == 4
 
 
+@pytest.mark.proof
 async def test_a_build_on_a_frozen_engine_is_ended_and_says_so(
     solver: BuildxSolver, solve: Solve, monkeypatch: pytest.MonkeyPatch
 ):
@@ -173,6 +174,7 @@ async def test_a_build_on_a_frozen_engine_is_ended_and_says_so(
     assert gone(int((folder / "parent").read_text()))
 
 
+@pytest.mark.proof
 async def test_a_build_whose_registry_hangs_is_ended_and_may_be_tried_again(
     solver: BuildxSolver, solve: Solve, monkeypatch: pytest.MonkeyPatch
 ):
@@ -216,6 +218,7 @@ async def test_cancelling_ends_the_build_and_everything_it_started(solver: Build
     await until(lambda: all(map(gone, pids)))
 
 
+@pytest.mark.proof
 async def test_a_build_that_does_not_listen_is_killed(
     solver: BuildxSolver, solve: Solve, monkeypatch: pytest.MonkeyPatch
 ):
@@ -233,6 +236,7 @@ async def test_a_build_that_does_not_listen_is_killed(
     assert gone(int((folder / "parent").read_text()))
 
 
+@pytest.mark.proof
 async def test_a_build_cancelled_at_any_moment_leaves_no_process(solver: BuildxSolver, solve: Solve):
     folder = behave(solve, 'sleep 60 & echo $! >> "$context/children"; wait')
 

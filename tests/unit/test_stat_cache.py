@@ -427,6 +427,7 @@ def test_a_place_that_cannot_be_written_is_no_cache_and_no_error(folder: Path, t
     assert (tmp_path / "file").read_text() == ""
 
 
+@pytest.mark.proof
 @pytest.mark.usefixtures("no_margin")
 def test_a_cache_that_another_process_holds_is_done_without(folder: Path, path: Path):
     with StatCache(path) as cache:
@@ -472,6 +473,7 @@ def test_a_folder_moved_to_anothers_place_is_read(folder: Path, cache: StatCache
     assert read(Folder(folder), cache).digest == anew(folder).digest
 
 
+@pytest.mark.proof
 @pytest.mark.usefixtures("no_margin")
 def test_threads_share_a_cache(tmp_path: Path, cache: StatCache):
     folders = []
@@ -546,6 +548,7 @@ def carry_out(root: Path, edit: tuple[str, str, str, int]) -> None:
         pass
 
 
+@pytest.mark.proof
 @settings(max_examples=3 * settings.default.max_examples)
 @given(
     rounds=st.lists(st.lists(edits, min_size=1, max_size=4), max_size=6),

@@ -187,6 +187,7 @@ def test_what_is_switched_off_is_not_sent(name: str, value: str, monkeypatch: py
     assert (told, collector.taken) == ("", [])
 
 
+@pytest.mark.proof
 def test_a_collector_that_never_answers_costs_a_bounded_time(monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")

@@ -82,6 +82,7 @@ def test_a_run_that_is_resized_stopped_and_interrupted_leaves_its_table_and_the_
         assert "2 cancelled in" in terminal.shown
 
 
+@pytest.mark.proof
 def test_ctrl_backslash_leaves_the_terminal_as_it_was():
     with terminals.running(("-c", READ_KEYS), {}) as terminal:
         terminal.until(lambda: not terminal.echoes)
@@ -91,6 +92,7 @@ def test_ctrl_backslash_leaves_the_terminal_as_it_was():
         assert terminal.modes == terminal.before
 
 
+@pytest.mark.proof
 def test_keys_are_read_without_enter_and_not_shown():
     with terminals.running(("-c", READ_KEYS), {}) as terminal:
         terminal.until(lambda: not terminal.echoes)
@@ -103,6 +105,7 @@ def test_keys_are_read_without_enter_and_not_shown():
         assert "x" not in terminal.shown
 
 
+@pytest.mark.proof
 def test_after_a_stop_that_nobody_is_told_of_the_modes_a_shell_set_are_changed_again_and_put_back_at_the_end():
     with terminals.running(("-c", READ_KEYS), {}) as terminal:
         terminal.until(lambda: not terminal.echoes)
