@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 MAX_HEAD = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
+"""As those of a registry, which is above this module."""
 
 
 def connection_through(
@@ -72,7 +73,7 @@ def tunnelled(proxy: Proxy, host: str, port: int, *, timeout_s: float) -> socket
 def refused(proxy: Proxy, status: int, target: str) -> RegistryError:
     """The error of a proxy that does not do what it is asked."""
     name = f"the proxy {proxy.address} ({proxy.variable})"
-    if status == 407:
+    if status in {401, 407}:  # the first is tinyproxy's for a wrong login
         fact = "does not take the login that it is given" if proxy.authorization else "wants a login"
         hint = f"put it into {proxy.variable}, as http://USER:PASSWORD@{proxy.address}, each part percent-encoded"
         return RegistryError(f"{name} {fact}: {status} for {target}", hint=hint)

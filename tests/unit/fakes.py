@@ -615,6 +615,8 @@ class FakeProxy:
     """Every head that came, whole."""
     answer: bytes = b""
     """In place of every answer."""
+    drips_s: float = 0.0
+    """How long it takes for each byte of that."""
 
     @property
     def asked(self) -> list[str]:
@@ -648,6 +650,9 @@ class _ProxyHandler(socketserver.BaseRequestHandler):
         parts = urlsplit(target if method != "CONNECT" else f"//{target}")
         where = self.proxy.routes.get(parts.netloc, "")
         if self.proxy.answer:
+            for byte in self.proxy.answer if self.proxy.drips_s else ():
+                self.request.sendall(bytes([byte]))
+                time.sleep(self.proxy.drips_s)
             self.request.sendall(self.proxy.answer)
         elif status := self.proxy.refusal(head) or (0 if where else 502):
             self.request.sendall(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())

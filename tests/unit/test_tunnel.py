@@ -73,8 +73,9 @@ def manifest(scheme: str, environ: dict[str, str], host: str = NAME) -> bytes:
 
 
 def refusal(scheme: str, environ: dict[str, str]) -> RegistryError:
+    asking = Repository(NAME, "team/app", environ, scheme=scheme, timeout_s=registries.TIMEOUT_S)
     with pytest.raises(RegistryError) as caught:
-        manifest(scheme, environ)
+        asking.manifest("v1")
     return caught.value
 
 
@@ -144,6 +145,15 @@ def test_a_proxy_that_wants_another_login_is_told_with_where_to_put_it(
 
 
 @pytest.mark.parametrize("scheme", ["https"], indirect=True)
+def test_a_proxy_that_answers_a_wrong_login_with_401_does_not_take_it(proxy: FakeProxy, environ: dict[str, str]):
+    proxy.first = [401]
+
+    error = refusal("https", environ | named(f"http://{LOGIN}@{proxy.address}"))
+
+    assert "does not take the login that it is given: 401 for" in str(error)
+
+
+@pytest.mark.parametrize("scheme", ["https"], indirect=True)
 @pytest.mark.parametrize("ask", REFUSALS)
 @pytest.mark.parametrize(("status", "transient"), [(403, False), (405, False), (502, True), (503, True), (504, True)])
 def test_a_proxy_that_makes_no_connection_is_told_as_the_one_that_refused(
@@ -201,6 +211,22 @@ def test_what_is_no_answer_of_a_proxy_is_told(
 
     assert f"the registry at {NAME} does not answer through the proxy {proxy.address} (HTTPS_PROXY): " in str(error)
     assert fact in str(error)
+
+
+@pytest.mark.parametrize("scheme", ["https"], indirect=True)
+@pytest.mark.parametrize("ask", REFUSALS)
+def test_a_proxy_that_answers_a_byte_now_and_then_is_waited_for_no_longer_than_one_that_is_silent(
+    proxy: FakeProxy,
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[str, dict[str, str]], RegistryError],
+):
+    monkeypatch.setattr(registries, "TIMEOUT_S", 0.05)
+    proxy.answer, proxy.drips_s = b"HTTP/1.1 200 OK\r\n" * 2, 0.01
+
+    error = ask("https", environ)
+
+    assert str(error).endswith(f"does not answer through the proxy {proxy.address} (HTTPS_PROXY): timed out")
 
 
 @pytest.mark.parametrize("ask", REFUSALS)
