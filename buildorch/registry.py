@@ -29,9 +29,10 @@ from contextlib import ExitStack
 from dataclasses import field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import InvalidURL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
 from buildorch.errors import MalformedDocument, RegistryError
 from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, MAX_DOCUMENT, ImageReference, is_digest, load_json
@@ -39,6 +40,8 @@ from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from buildorch.proxies import Proxy
 
 Answer = TypeVar("Answer")
 
@@ -259,11 +262,11 @@ class Repository:
         headers = {"Accept": accept} | ({"Content-Type": media_type} if body else {})
         if self._authorization:
             headers["Authorization"] = self._authorization
-        response = _request(url, headers, opened, method=method, body=data, timeout_s=self.timeout_s)
+        response = self._request(url, headers, opened, method=method, body=data)
         if response.status == 401 and (challenge := response.getheader("WWW-Authenticate")):
             self._authorization = self._answer(challenge, opened)
             headers = {**headers, "Authorization": self._authorization}
-            response = _request(url, headers, opened, method=method, body=data, timeout_s=self.timeout_s)
+            response = self._request(url, headers, opened, method=method, body=data)
         redirects = 0
         if not follow and response.status in ELSEWHERE:
             return response
@@ -271,7 +274,7 @@ class Repository:
             redirects += 1
             url = _moved(url, response.getheader("Location") or "")
             # Blob stores refuse a second kind of authorization: the address itself holds it.
-            response = _request(url, {"Accept": accept}, opened, method=method, timeout_s=self.timeout_s)
+            response = self._request(url, {"Accept": accept}, opened, method=method)
         if response.status != _DONE.get(method, 200):
             raise RegistryError(
                 f"{self.host} gave {response.status} for {path}",
@@ -281,6 +284,11 @@ class Repository:
                 after_s=retry_after_s(response.getheader("Retry-After") or ""),
             )
         return response
+
+    def _request(
+        self, url: str, headers: Mapping[str, str], opened: ExitStack, *, method: str = "GET", body: bytes | None = None
+    ) -> http.client.HTTPResponse:
+        return _request(url, headers, opened, method=method, body=body, timeout_s=self.timeout_s, environ=self.environ)
 
     def _body(self, response: http.client.HTTPResponse, path: str) -> Iterator[bytes]:
         try:
@@ -302,7 +310,7 @@ class Repository:
         wanted = dict(_CHALLENGE.findall(challenge))
         query = {key: wanted[key] for key in ("service", "scope") if key in wanted}
         headers = {"Authorization": f"Basic {basic}"} if basic else {}
-        response = _request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers, opened, timeout_s=self.timeout_s)
+        response = self._request(f"{wanted.get('realm', '')}?{urlencode(query)}", headers, opened)
         try:
             body = response.read(MAX_TOKEN)
         except (OSError, http.client.HTTPException) as error:
@@ -334,6 +342,8 @@ class Greeting:
     """Whether it asks who is there; Docker Hub does, and then lets anybody pull."""
     date: datetime | None
     """Its clock, to the second; None where it does not say."""
+    proxy: str = ""
+    """Host and port of the proxy that it was asked through; empty for none."""
 
     @property
     def is_registry(self) -> bool:
@@ -341,20 +351,20 @@ class Greeting:
         return self.status in {200, 401}
 
 
-def greet(host: str, *, scheme: str = "", timeout_s: float = TIMEOUT_S) -> Greeting:
+def greet(
+    host: str, *, scheme: str = "", timeout_s: float = TIMEOUT_S, environ: Mapping[str, str] = os.environ
+) -> Greeting:
     """Ask a registry for its version, `GET /v2/`, once and without a login.
 
     Raises:
         RegistryError: it cannot be reached, or does not answer within `timeout_s` seconds.
     """
+    url = f"{scheme or _scheme(host)}://{host}/v2/"
     with ExitStack() as opened:
-        response = _request(f"{scheme or _scheme(host)}://{host}/v2/", {}, opened, timeout_s=timeout_s)
-        said = response.getheader("Date") or ""
-        try:
-            date = parsedate_to_datetime(said)
-        except (TypeError, ValueError):
-            return Greeting(response.status, response.status == 401, None)
-        return Greeting(response.status, response.status == 401, date.replace(tzinfo=date.tzinfo or UTC))
+        response = _request(url, {}, opened, timeout_s=timeout_s, environ=environ)
+        proxy = proxy_of(url, environ)
+        date = _date(response.getheader("Date") or "")
+        return Greeting(response.status, response.status == 401, date, proxy.address if proxy else "")
 
 
 def has_login(host: str, environ: Mapping[str, str] = os.environ) -> bool:
@@ -408,11 +418,34 @@ def retry_after_s(header: str) -> float:
     """The seconds that a Retry-After asks for, which are told, or are those up to a date (RFC 9110, section 10.2.3)."""
     if header.strip().isdecimal():
         return float(header)
+    date = _date(header)
+    return max((date - datetime.now(UTC)).total_seconds(), 0.0) if date else 0.0
+
+
+def _date(header: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(header)
     except (TypeError, ValueError):
-        return 0.0
-    return max((date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds(), 0.0)
+        return None
+    return date.replace(tzinfo=date.tzinfo or UTC)
+
+
+def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
+    """The proxy that a URL is asked through; None for none, which is known without a module where none is set.
+
+    Raises:
+        RegistryError: the environment names one that is not spoken.
+    """
+    if not any(environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")):
+        return None
+    from buildorch.proxies import proxy_for  # noqa: PLC0415 - nobody pays for it who has none
+
+    return proxy_for(url, environ)
+
+
+def through(proxy: Proxy | None) -> str:
+    """The words for what is in between; none where nothing is."""
+    return f" through the proxy {proxy.address} ({proxy.variable})" if proxy else ""
 
 
 def _request(
@@ -420,11 +453,44 @@ def _request(
     headers: Mapping[str, str],
     opened: ExitStack,
     *,
+    timeout_s: float,
+    environ: Mapping[str, str],
     method: str = "GET",
     body: bytes | None = None,
-    timeout_s: float = TIMEOUT_S,
 ) -> http.client.HTTPResponse:
     """The answer to a request; `opened` closes what it came over."""
+    parts, host, port = _address(url)
+    proxy = proxy_of(url, environ)
+    asked = proxy if parts.scheme == "http" else None  # behind TLS the proxy only makes the connection
+    target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    if asked:
+        target = f"http://{parts.netloc.rpartition('@')[2]}{target}"
+        headers = {**headers, "Proxy-Authorization": asked.authorization} if asked.authorization else headers
+    try:
+        connection = _connection(host, port, is_tls=parts.scheme == "https", proxy=proxy, timeout_s=timeout_s)
+        opened.callback(connection.close)
+        connection.request(method, target, body, headers=dict(headers))
+        response = connection.getresponse()
+    except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last for a name that no DNS can hold
+        # Nobody there, a wrong name or a wrong certificate: the same a moment later, and a closed network has many.
+        never = ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError | UnicodeError | InvalidURL
+        fact = f"the registry at {parts.netloc} does not answer{through(proxy)}: {error}"
+        raise RegistryError(fact, transient=not isinstance(error, never)) from None
+    # An answer that closes its connection takes the socket over from it.
+    opened.callback(response.close)
+    if asked and response.status == 407:
+        from buildorch.tunnel import refused  # noqa: PLC0415 - as above
+
+        raise refused(asked, response.status, parts.netloc)
+    return response
+
+
+def _address(url: str) -> tuple[SplitResult, str, int]:
+    """A URL's parts, its host and its port.
+
+    Raises:
+        RegistryError: it is not one of HTTP.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -432,21 +498,18 @@ def _request(
         parts, host, port = None, None, None
     if parts is None or parts.scheme not in {"http", "https"} or not host:
         raise RegistryError(f"a registry sent the address {url!r}, which is not one of HTTP")
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(host, port, timeout=timeout_s)
-    opened.callback(connection.close)
-    try:
-        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
-        connection.request(method, path, body, headers=dict(headers))
-        response = connection.getresponse()
-    except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last for a name that no DNS can hold
-        # Nobody there, a wrong name or a wrong certificate: the same a moment later, and a closed network has many.
-        never = ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError | UnicodeError
-        lasting = isinstance(error, never)
-        raise RegistryError(f"the registry at {parts.netloc} does not answer: {error}", transient=not lasting) from None
-    # An answer that closes its connection takes the socket over from it.
-    opened.callback(response.close)
-    return response
+    return parts, host, port or (443 if parts.scheme == "https" else 80)
+
+
+def _connection(
+    host: str, port: int, *, is_tls: bool, proxy: Proxy | None, timeout_s: float
+) -> http.client.HTTPConnection:
+    if proxy:
+        from buildorch.tunnel import connection_through  # noqa: PLC0415 - nobody pays for it who has no proxy
+
+        return connection_through(proxy, host, port, is_tls=is_tls, timeout_s=timeout_s)
+    connect = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
+    return connect(host, port, timeout=timeout_s)
 
 
 def _said(response: http.client.HTTPResponse, host: str, path: str) -> str:

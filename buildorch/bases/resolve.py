@@ -54,7 +54,7 @@ def resolve_bases(
         verify: whether the manifest itself is fetched and its digest computed, rather than the registry's word taken.
             Docker Hub counts a fetch as a pull; a HEAD is free.
         deadline_s: how long to wait for all answers together.
-        environ: where docker's configuration is found.
+        environ: where docker's configuration is found, and which proxy registries are asked through.
 
     Raises:
         UsageError: `frozen`, and the lock lacks some; all of them are named.

@@ -136,6 +136,7 @@ def judge_platforms(builder: Builder, asked: Mapping[str, Sequence[str]]) -> Che
 def judge_registry(host: str, greeting: Greeting, *, needed: str, is_pushed_to: bool, has_login: bool) -> Check:
     """How a registry answers, and whether there is a login for it; `needed`: who needs it, for what."""
     name = f"registry {host}"
+    needed += f"; asked through the proxy {greeting.proxy}" if greeting.proxy else ""
     if not greeting.is_registry:
         fact = f"answers {greeting.status}, which no registry does; {needed}"
         return Check(name, "error" if is_pushed_to else "warning", fact, "is the name right, and no proxy in between?")

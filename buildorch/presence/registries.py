@@ -24,10 +24,12 @@ from urllib.parse import urlsplit
 from buildorch.errors import RegistryError
 from buildorch.oci import ImageReference, is_digest
 from buildorch.presence.wanted import Held, Presence, Wanted, judge, unknown
-from buildorch.registry import ACCEPT, ELSEWHERE, PASSING, Repository, pause_s, retry_after_s
+from buildorch.registry import ACCEPT, ELSEWHERE, PASSING, Repository, pause_s, proxy_of, retry_after_s, through
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from buildorch.proxies import Proxy
 
 AT_ONCE = 16
 """What costs is the way there and back; on this machine itself two would do, the registry is what they wait for."""
@@ -51,7 +53,7 @@ def in_registries(
         images: what should be there.
         configs: whether each config is asked for too, a third of the time. Layers never are: a registry takes a
             manifest only with its config and layers, and keeps what a manifest names, but for a blob deleted by hand.
-        environ: where docker's configuration is found.
+        environ: where docker's configuration is found, and which proxy registries are asked through.
     """
     places: dict[str, list[int]] = {}
     for at, image in enumerate(images):
@@ -78,12 +80,12 @@ def _answers(images: Sequence[Wanted], environ: Mapping[str, str], *, configs: b
             reference = ImageReference.parse(image.reference)
             repository = repositories.setdefault(reference.name, Repository.of(reference, environ))
             repository.timeout_s, repository.patience_s = TIMEOUT_S, PATIENCE_S
-            line = lines.setdefault(repository.host, _Line(repository.url))
+            line = lines.setdefault(repository.host, _Line(repository.url, environ))
             try:
                 held = _held(image, reference.tag or "latest", repository=repository, line=line, configs=configs)
                 answers.append(judge(image, held))
             except RegistryError as error:
-                answers.append(unknown(image, str(error)))
+                answers.append(unknown(image, f"{error} ({error.hint})" if error.hint else str(error)))
     finally:
         for line in lines.values():
             line.close()
@@ -159,11 +161,13 @@ class _Line:
     of processor time for each, a quarter of what a registry takes to answer it, and this a tenth of that.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, environ: Mapping[str, str]) -> None:
         self._url = url
+        self._environ = environ
+        self._proxy: Proxy | None = None
         self._host = url.partition("://")[2]
         self._stream: socket.socket | None = None
-        self._failure = ""
+        self._failure: RegistryError | None = None
         self._patience_s = PATIENCE_S
 
     def head(self, path: str, authorization: str) -> tuple[int, Mapping[str, str]]:
@@ -172,14 +176,26 @@ class _Line:
         Raises:
             RegistryError: it does not come; what is asked afterwards is refused at once.
         """
-        attempts = count()
-        while True:
-            status, headers = self._answered(path, authorization)
-            pause = pause_s(next(attempts), retry_after_s(headers.get("retry-after", "")))
-            if status not in PASSING or pause > self._patience_s:
-                return status, headers
-            self._patience_s -= pause
-            time.sleep(pause)
+        for attempt in count():
+            try:
+                status, headers = self._answered(path, authorization)
+            except RegistryError as error:
+                if not error.transient or not self._waited(attempt, error.after_s):
+                    self._failure = self._failure or error
+                    raise
+            else:
+                if status not in PASSING or not self._waited(attempt, retry_after_s(headers.get("retry-after", ""))):
+                    return status, headers
+        raise AssertionError  # there is no end to the counting
+
+    def _waited(self, attempt: int, after_s: float) -> bool:
+        """Whether there was patience for another pause."""
+        pause = pause_s(attempt, after_s)
+        if pause > self._patience_s:
+            return False
+        self._patience_s -= pause
+        time.sleep(pause)
+        return True
 
     def _answered(self, path: str, authorization: str) -> tuple[int, Mapping[str, str]]:
         tries = 2  # a connection may break, and a registry closes one that was kept too long
@@ -190,14 +206,20 @@ class _Line:
                 self.close()
                 tries -= 1
                 if not tries or isinstance(error, TimeoutError):
-                    self._failure = str(error) or type(error).__name__
-        raise RegistryError(f"the registry at {self._host} does not answer: {self._failure}")
+                    fact = f"the registry at {self._host} does not answer{through(self._proxy)}"
+                    self._failure = RegistryError(f"{fact}: {str(error) or type(error).__name__}")
+        raise self._failure
 
     def _once(self, path: str, authorization: str) -> tuple[int, Mapping[str, str]]:
         stream = self._stream = self._stream or self._connected()
+        # A proxy is asked for the whole URL; behind TLS it made the connection, and nothing here is for it.
+        asked = self._proxy if self._url.startswith("http:") else None
+        where = f"{self._url}{path}" if asked else path
         login = f"Authorization: {authorization}\r\n" if authorization else ""
+        if asked and asked.authorization:
+            login += f"Proxy-Authorization: {asked.authorization}\r\n"
         stream.sendall(
-            f"HEAD {path} HTTP/1.1\r\nHost: {self._host}\r\nAccept: {ACCEPT}\r\n{login}\r\n".encode("latin-1")
+            f"HEAD {where} HTTP/1.1\r\nHost: {self._host}\r\nAccept: {ACCEPT}\r\n{login}\r\n".encode("latin-1")
         )
         received = b""
         while b"\r\n\r\n" not in received:
@@ -213,12 +235,23 @@ class _Line:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         if rest or status[1] == "0" or headers.get("connection", "").lower() == "close":
             self.close()
+        if asked and status[2] == "407":
+            from buildorch.tunnel import refused  # noqa: PLC0415 - nobody pays for it who has no proxy
+
+            raise refused(asked, 407, self._host)
         return int(status[2]), headers
 
     def _connected(self) -> socket.socket:
         parts = urlsplit(self._url)
         address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
-        stream = socket.create_connection(address, timeout=TIMEOUT_S)
+        self._proxy = proxy_of(self._url, self._environ)
+        if self._proxy and parts.scheme == "https":
+            from buildorch.tunnel import tunnelled  # noqa: PLC0415 - nobody pays for it who has no proxy
+
+            stream = tunnelled(self._proxy, *address, timeout_s=TIMEOUT_S)
+        else:
+            there = (self._proxy.host, self._proxy.port) if self._proxy else address
+            stream = socket.create_connection(there, timeout=TIMEOUT_S)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _tls().wrap_socket(stream, server_hostname=address[0]) if parts.scheme == "https" else stream
 

@@ -23,7 +23,11 @@ settings.register_profile(
 )
 settings.register_profile("quick", settings.get_profile("unit"), max_examples=15)
 
-_FOREIGN = ("BUILDORCH_", "BUILDX_", "BUILDKIT_", "DOCKER_", "COMPOSE_", "GIT_", "GITHUB_", "OTEL_", "TRACE")
+_FOREIGN = (
+    *("BUILDORCH_", "BUILDX_", "BUILDKIT_", "DOCKER_", "COMPOSE_", "GIT_", "GITHUB_", "OTEL_", "TRACE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "REQUEST_METHOD"),
+)
+"""In capitals; small letters are as foreign."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,7 +55,7 @@ def _no_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test here finds an engine, docker's configuration, or git's, whatever the machine has."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        for name in [name for name in os.environ if name.upper().startswith(_FOREIGN)]:
             patch.delenv(name)
         patch.setenv("HOME", str(home))
         patch.setenv("GIT_CONFIG_NOSYSTEM", "1")

@@ -12,8 +12,10 @@ import hashlib
 import io
 import json
 import re
+import select
 import socket
 import socketserver
+import ssl
 import struct
 import tarfile
 import tempfile
@@ -25,7 +27,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import h2.config
 import h2.connection
@@ -437,12 +439,17 @@ class FakeRegistry:
     """(path, Authorization) of every request."""
     methods: list[str] = field(default_factory=list)
     """GET or HEAD, of every request."""
+    headers: set[str] = field(default_factory=set)
+    """The names of all headers that came, in small letters."""
+    token_server: str = ""
+    """Where it sends for tokens; empty for itself."""
 
     @property
     def challenge(self) -> str:
         if self.login == "basic":
             return 'Basic realm="x"'
-        return f'Bearer realm="http://{self.host}/token",service="fake",scope="repository:team/app:pull"'
+        realm = self.token_server or f"http://{self.host}"
+        return f'Bearer realm="{realm}/token",service="fake",scope="repository:team/app:pull"'
 
     def for_writing(self) -> str:
         return self.challenge.replace(":pull", ":pull,push")
@@ -482,6 +489,7 @@ class _RegistryHandler(BaseHTTPRequestHandler):
         authorization = self.headers.get("Authorization", "")
         registry.asked.append((self.path, authorization))
         registry.methods.append(self.command)
+        registry.headers |= {name.lower() for name in self.headers}
         time.sleep(registry.silent_s)
         if self._fails_first():
             return
@@ -578,13 +586,111 @@ class _RegistryHandler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def running_registry() -> Iterator[FakeRegistry]:
-    """A registry until the block ends."""
+def running_registry(certificate: Path | None = None) -> Iterator[FakeRegistry]:
+    """A registry until the block ends; behind TLS with a certificate, whose file has its key too."""
     registry = FakeRegistry("")
     handler = type("Handler", (_RegistryHandler,), {"registry": registry})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server, _serving(server):
-        registry.host = f"127.0.0.1:{server.server_port}"
-        yield registry
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        with _serving(server):
+            registry.host = f"127.0.0.1:{server.server_port}"
+            yield registry
+
+
+@dataclass
+class FakeProxy:
+    """An HTTP proxy on loopback: CONNECT, and whole URLs."""
+
+    address: str
+    routes: dict[str, str] = field(default_factory=dict)
+    """The host and port that it is asked for -> those of the server that it asks; it reaches no other."""
+    login: str = ""
+    """`user:password` that it wants."""
+    first: list[int] = field(default_factory=list)
+    """The statuses that the first requests are refused with."""
+    heads: list[str] = field(default_factory=list)
+    """Every head that came, whole."""
+    answer: bytes = b""
+    """In place of every answer."""
+    drips_s: float = 0.0
+    """How long it takes for each byte of that."""
+
+    @property
+    def asked(self) -> list[str]:
+        """Method and target of every request."""
+        return [head.rpartition(" HTTP/")[0] for head in (head.partition("\r\n")[0] for head in self.heads)]
+
+    def refusal(self, head: str) -> int:
+        if self.first:
+            return self.first.pop(0)
+        basic = f"Proxy-Authorization: Basic {base64.b64encode(self.login.encode()).decode()}\r\n"
+        return 407 if self.login and basic not in head else 0
+
+
+class _ProxyHandler(socketserver.BaseRequestHandler):
+    """One request a connection."""
+
+    proxy: FakeProxy
+
+    def handle(self) -> None:
+        with suppress(OSError), self.request:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                if not (byte := self.request.recv(1)):
+                    return
+                head += byte
+            self._answer(head.decode())
+
+    def _answer(self, head: str) -> None:
+        self.proxy.heads.append(head)
+        method, target, _ = head.split(" ", 2)
+        parts = urlsplit(target if method != "CONNECT" else f"//{target}")
+        where = self.proxy.routes.get(parts.netloc, "")
+        if self.proxy.answer:
+            for byte in self.proxy.answer if self.proxy.drips_s else ():
+                self.request.sendall(bytes([byte]))
+                time.sleep(self.proxy.drips_s)
+            self.request.sendall(self.proxy.answer)
+        elif status := self.proxy.refusal(head) or (0 if where else 502):
+            self.request.sendall(f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        else:
+            host, _, port = where.rpartition(":")
+            with socket.create_connection((host, int(port))) as server:
+                if method == "CONNECT":
+                    self.request.sendall(b"HTTP/1.1 200 Connection established\r\nProxy-Agent: fake\r\n\r\n")
+                else:
+                    kept = [line for line in head.split("\r\n")[1:-2] if not line.startswith("Proxy-")]
+                    path = target.partition(parts.netloc)[2]
+                    lines = [f"{method} {path} HTTP/1.1", *kept, "Connection: close", "", ""]
+                    server.sendall("\r\n".join(lines).encode())
+                _splice(self.request, server)
+
+
+def _splice(one: socket.socket, other: socket.socket) -> None:
+    """Each gets what the other says, until one of them has nothing more to say."""
+    sockets = {one: other, other: one}
+    while True:
+        for ready in select.select(list(sockets), [], [], 10.0)[0]:
+            if not (data := ready.recv(65536)):
+                return
+            sockets[ready].sendall(data)
+
+
+@contextmanager
+def running_proxy(routes: Mapping[str, str]) -> Iterator[FakeProxy]:
+    """A proxy until the block ends."""
+    proxy = FakeProxy("", dict(routes))
+    handler = type("Handler", (_ProxyHandler,), {"proxy": proxy})
+    with _Threading(("127.0.0.1", 0), handler) as server, _serving(server):
+        proxy.address = f"127.0.0.1:{server.server_address[1]}"
+        yield proxy
+
+
+class _Threading(socketserver.ThreadingTCPServer):
+    daemon_threads = True
 
 
 _PLUGIN = """\
