@@ -26,7 +26,8 @@ from buildorch.oci import (
     is_index,
     load_json,
 )
-from buildorch.registry import Repository, retried
+from buildorch.registry import Repository
+from buildorch.registry.waiting import retried
 from buildorch.unpacking import drain, unpacked
 from buildorch.values import dataclass
 

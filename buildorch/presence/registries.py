@@ -24,12 +24,14 @@ from urllib.parse import urlsplit
 from buildorch.errors import RegistryError
 from buildorch.oci import ImageReference, is_digest
 from buildorch.presence.wanted import Held, Presence, Wanted, judge, unknown
-from buildorch.registry import ACCEPT, ELSEWHERE, PASSING, Repository, pause_s, proxy_of, retry_after_s, through
+from buildorch.registry.asking import ELSEWHERE, proxy_of, through
+from buildorch.registry.repository import ACCEPT, Repository
+from buildorch.registry.waiting import PASSING, pause_s, retry_after_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from buildorch.proxies import Proxy
+    from buildorch.registry.proxies import Proxy
 
 AT_ONCE = 16
 """What costs is the way there and back; on this machine itself two would do, the registry is what they wait for."""
@@ -236,7 +238,7 @@ class _Line:
         if rest or status[1] == "0" or headers.get("connection", "").lower() == "close":
             self.close()
         if asked and status[2] == "407":
-            from buildorch.tunnel import refused  # noqa: PLC0415 - nobody pays for it who has no proxy
+            from buildorch.registry.tunnel import refused  # noqa: PLC0415 - nobody pays for it who has no proxy
 
             raise refused(asked, 407, self._host)
         return int(status[2]), headers
@@ -246,7 +248,7 @@ class _Line:
         address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
         self._proxy = proxy_of(self._url, self._environ)
         if self._proxy and parts.scheme == "https":
-            from buildorch.tunnel import tunnelled  # noqa: PLC0415 - nobody pays for it who has no proxy
+            from buildorch.registry.tunnel import tunnelled  # noqa: PLC0415 - nobody pays for it who has no proxy
 
             stream = tunnelled(self._proxy, *address, timeout_s=TIMEOUT_S)
         else:

@@ -46,7 +46,7 @@ from sandbox import Sandbox, remove_images
 
 from buildorch.buildx.failures import TREATMENTS
 from buildorch.record import FailureKind
-from buildorch.registry import ACCEPT
+from buildorch.registry.repository import ACCEPT
 from buildorch.services import Service
 
 pytestmark = pytest.mark.engine

@@ -67,9 +67,9 @@ def _no_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _no_patience() -> Iterator[None]:
     """A registry that fails is not asked again, but where a test says so."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("registry", "presence.registries", "bases.resolve", "doubting"):
+        for module in ("registry.waiting", "presence.registries", "bases.resolve", "doubting"):
             patch.setattr(f"buildorch.{module}.PATIENCE_S", 0.0)
-        patch.setattr("buildorch.registry.FIRST_PAUSE_S", 0.01)
+        patch.setattr("buildorch.registry.waiting.FIRST_PAUSE_S", 0.01)
         yield
 
 

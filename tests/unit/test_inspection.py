@@ -261,7 +261,7 @@ def test_an_image_is_read_from_a_registry(registry: FakeRegistry, *, index: bool
 def test_a_layer_that_breaks_off_or_is_another_is_fetched_and_measured_anew(
     registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, fault: Literal["cut", "spoilt"] | int
 ):
-    monkeypatch.setattr("buildorch.registry.PATIENCE_S", 60.0)
+    monkeypatch.setattr("buildorch.registry.waiting.PATIENCE_S", 60.0)
     image = registry.image = make_image(layers=[NOISE])
     source = RegistrySource(f"{registry.host}/team/app:v1")
     blob = source.blob

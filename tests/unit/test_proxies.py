@@ -7,7 +7,7 @@ import base64
 import pytest
 
 from buildorch.errors import EXIT_UNREACHABLE, RegistryError
-from buildorch.proxies import Proxy, proxy_for
+from buildorch.registry.proxies import Proxy, proxy_for
 
 EXAMPLE = "http://example.com"
 

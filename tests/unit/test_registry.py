@@ -18,7 +18,11 @@ from fakes import MANIFEST, FakeRegistry, Image, digest_of, make_image, running_
 
 from buildorch.errors import EXIT_UNREACHABLE, MalformedDocument, RegistryError
 from buildorch.oci import MAX_DOCUMENT, ImageReference
-from buildorch.registry import HUB, MAX_TOKEN, Repository, _credentials, _scheme, retry_after_s
+from buildorch.registry import HUB, Repository
+from buildorch.registry.asking import scheme_of
+from buildorch.registry.credentials import credentials
+from buildorch.registry.repository import MAX_TOKEN
+from buildorch.registry.waiting import retry_after_s
 
 
 @pytest.fixture
@@ -275,9 +279,9 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Waiting costs no time, and registries are waited for up to a minute."""
     clock = Clock()
-    monkeypatch.setattr("buildorch.registry.time", clock)
-    monkeypatch.setattr("buildorch.registry.PATIENCE_S", 60.0)
-    monkeypatch.setattr("buildorch.registry.FIRST_PAUSE_S", 0.2)
+    monkeypatch.setattr("buildorch.registry.waiting.time", clock)
+    monkeypatch.setattr("buildorch.registry.waiting.PATIENCE_S", 60.0)
+    monkeypatch.setattr("buildorch.registry.waiting.FIRST_PAUSE_S", 0.2)
     return clock
 
 
@@ -444,7 +448,7 @@ def test_a_reference_without_a_registry_is_the_hubs(reference: str, host: str, n
     ],
 )
 def test_only_this_machine_is_spoken_to_without_tls(host: str, scheme: str):
-    assert _scheme(host) == scheme
+    assert scheme_of(host) == scheme
 
 
 @pytest.mark.parametrize(
@@ -454,7 +458,7 @@ def test_only_this_machine_is_spoken_to_without_tls(host: str, scheme: str):
 def test_a_docker_configuration_without_a_login_gives_none(tmp_path: Path, config: str):
     (tmp_path / "config.json").write_text(config)
 
-    assert _credentials("h", {"DOCKER_CONFIG": str(tmp_path)}) == ""
+    assert credentials("h", {"DOCKER_CONFIG": str(tmp_path)}) == ""
 
 
 def test_a_credential_helper_is_asked_where_docker_is_set_up_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -464,7 +468,7 @@ def test_a_credential_helper_is_asked_where_docker_is_set_up_with_one(tmp_path: 
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (tmp_path / "config.json").write_text('{"credsStore": "fake"}')
 
-    assert base64.b64decode(_credentials("h.example", {"DOCKER_CONFIG": str(tmp_path)})) == b"h.example:s"
+    assert base64.b64decode(credentials("h.example", {"DOCKER_CONFIG": str(tmp_path)})) == b"h.example:s"
 
 
 @pytest.mark.parametrize("script", ["exit 1", "echo rubbish", "echo '{}'"])
@@ -477,4 +481,4 @@ def test_a_credential_helper_that_has_nothing_is_passed_over(
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (tmp_path / "config.json").write_text('{"credHelpers": {"h": "fake"}, "auths": {"h": {"auth": "own"}}}')
 
-    assert _credentials("h", {"DOCKER_CONFIG": str(tmp_path)}) == "own"
+    assert credentials("h", {"DOCKER_CONFIG": str(tmp_path)}) == "own"

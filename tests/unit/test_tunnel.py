@@ -177,7 +177,7 @@ def test_a_proxy_that_makes_no_connection_is_told_as_the_one_that_refused(
 def test_a_proxy_that_refuses_for_the_moment_is_asked_again_by_both(
     proxy: FakeProxy, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("buildorch.registry.PATIENCE_S", 3.0)
+    monkeypatch.setattr("buildorch.registry.waiting.PATIENCE_S", 3.0)
     monkeypatch.setattr(registries, "PATIENCE_S", 3.0)
     proxy.first = [503, 502, 504]
 
@@ -340,9 +340,10 @@ def test_a_doctors_greeting_says_which_proxy_was_in_between(proxy: FakeProxy, en
 
 def test_where_no_proxy_is_set_nothing_is_loaded_for_one():
     program = (
-        "import sys; from buildorch.registry import Repository, proxy_of; import buildorch.presence.registries\n"
+        "import sys, buildorch.presence.registries; from buildorch.registry.asking import proxy_of\n"
         "assert proxy_of('https://r.example', {'NO_PROXY': 'x', 'HTTP_PROXY': ''}) is None\n"
-        "print([name for name in sys.modules if name in {'buildorch.proxies', 'buildorch.tunnel', 'urllib.request'}])"
+        "for_one = {'buildorch.registry.proxies', 'buildorch.registry.tunnel', 'urllib.request'}\n"
+        "print([name for name in sys.modules if name in for_one])"
     )
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

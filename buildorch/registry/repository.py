@@ -1,7 +1,7 @@
-"""An OCI registry over HTTP: manifests and blobs of one repository.
+"""Manifests and blobs of one repository.
 
-In: an `ImageReference`. Out: bytes, by digest. Touches: the network (`put_manifest` and `delete_manifest` alone write
-there), docker's configuration for credentials, and a credential helper's process where docker is set up with one.
+In: an `ImageReference`. Out: bytes, by digest. Touches the network; `put_manifest` and `delete_manifest` alone write
+there.
 
 What is asked for by its digest is checked against it. What a registry fails at for the moment (429, 5xx, a connection
 that breaks, bytes that are not the digest's) is asked for again, with jitter, not before Retry-After and not for longer
@@ -12,51 +12,30 @@ Source: OCI distribution specification v1.1 (pull), and the token flow of distri
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import http.client
-import ipaddress
-import itertools
 import json
 import os
-import random
 import re
-import socket
-import ssl
-import subprocess
-import time
 from contextlib import ExitStack
 from dataclasses import field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from http.client import InvalidURL
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlencode
 
 from buildorch.errors import MalformedDocument, RegistryError
 from buildorch.oci import INDEX_TYPES, MANIFEST_TYPES, MAX_DOCUMENT, ImageReference, is_digest, load_json
+from buildorch.registry import waiting
+from buildorch.registry.asking import ELSEWHERE, moved, request, scheme_of
+from buildorch.registry.credentials import HUB, credentials
+from buildorch.registry.waiting import PASSING, TIMEOUT_S, Answer, retry_after_s
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from buildorch.proxies import Proxy
-
-Answer = TypeVar("Answer")
-
-TIMEOUT_S = 30.0
-PATIENCE_S = 60.0
-"""How long a question may be asked again: twice `TIMEOUT_S`, so that a registry that hangs once is asked once more."""
-PASSING = frozenset({408, 429, 500, 502, 503, 504})
-"""Statuses that say nothing of what was asked for, only of the moment."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
-_JITTER = random.SystemRandom()
-"""Not the module's own generator: that, and what it draws after a seed, is the importing program's."""
 CHUNK = 256 * 1024
 MAX_TOKEN = 1024 * 1024
 """Bytes of a token server's answer that are read: of a longer one, what is read is no JSON."""
-HUB = "registry-1.docker.io"
 ACCEPT = ", ".join(sorted(INDEX_TYPES | MANIFEST_TYPES))
 """The kinds of manifests and indexes, for a registry that would make up another."""
 _HINTS = {
@@ -64,8 +43,6 @@ _HINTS = {
     403: "log in with `docker login`",
     429: "it has had too many requests: log in with `docker login`, or try again later",
 }
-ELSEWHERE = frozenset({301, 302, 303, 307, 308})
-"""The statuses of a redirect."""
 _DONE = {"PUT": 201, "DELETE": 202}
 """Method -> the status of success, where it is not 200."""
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
@@ -82,7 +59,7 @@ class Repository:
     """`http` or `https`, where it is known; by the host otherwise."""
     timeout_s: float = TIMEOUT_S
     """How long the registry may stay silent, in seconds."""
-    patience_s: float = field(default_factory=lambda: PATIENCE_S)
+    patience_s: float = field(default_factory=lambda: waiting.PATIENCE_S)
     """For how long a question is asked again where the registry fails for the moment, in seconds; 0 for never."""
     _authorization: str = ""
     _may_write: bool = False
@@ -188,7 +165,7 @@ class Repository:
     @property
     def url(self) -> str:
         """Scheme and host."""
-        return f"{self.scheme or _scheme(self.host)}://{self.host}"
+        return f"{self.scheme or scheme_of(self.host)}://{self.host}"
 
     @property
     def authorization(self) -> str:
@@ -209,7 +186,7 @@ class Repository:
         self._retried(log_in)
 
     def _retried(self, ask: Callable[[], Answer]) -> Answer:
-        return retried(ask, within_s=self.patience_s)
+        return waiting.retried(ask, within_s=self.patience_s)
 
     def _digest(self, path: str, *, verify: bool) -> str:
         said = ""
@@ -272,7 +249,7 @@ class Repository:
             return response
         while method in {"GET", "HEAD"} and response.status in ELSEWHERE and redirects < 5:
             redirects += 1
-            url = _moved(url, response.getheader("Location") or "")
+            url = moved(url, response.getheader("Location") or "")
             # Blob stores refuse a second kind of authorization: the address itself holds it.
             response = self._request(url, {"Accept": accept}, opened, method=method)
         if response.status != _DONE.get(method, 200):
@@ -288,7 +265,7 @@ class Repository:
     def _request(
         self, url: str, headers: Mapping[str, str], opened: ExitStack, *, method: str = "GET", body: bytes | None = None
     ) -> http.client.HTTPResponse:
-        return _request(url, headers, opened, method=method, body=body, timeout_s=self.timeout_s, environ=self.environ)
+        return request(url, headers, opened, method=method, body=body, timeout_s=self.timeout_s, environ=self.environ)
 
     def _body(self, response: http.client.HTTPResponse, path: str) -> Iterator[bytes]:
         try:
@@ -302,7 +279,7 @@ class Repository:
 
     def _answer(self, challenge: str, opened: ExitStack) -> str:
         """The Authorization header that a WWW-Authenticate challenge asks for."""
-        basic = _credentials(self.host, self.environ)
+        basic = credentials(self.host, self.environ)
         if challenge.lower().startswith("basic"):
             if not basic:
                 raise RegistryError(f"{self.host} wants a login", hint=f"docker login {self.host}")
@@ -332,46 +309,6 @@ class Repository:
         return f"Bearer {token}"
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
-    """How a registry answers to who says no more than hello."""
-
-    status: int
-    """200 or 401 from one that is well."""
-    wants_login: bool
-    """Whether it asks who is there; Docker Hub does, and then lets anybody pull."""
-    date: datetime | None
-    """Its clock, to the second; None where it does not say."""
-    proxy: str = ""
-    """Host and port of the proxy that it was asked through; empty for none."""
-
-    @property
-    def is_registry(self) -> bool:
-        """Whether it answers as a registry does."""
-        return self.status in {200, 401}
-
-
-def greet(
-    host: str, *, scheme: str = "", timeout_s: float = TIMEOUT_S, environ: Mapping[str, str] = os.environ
-) -> Greeting:
-    """Ask a registry for its version, `GET /v2/`, once and without a login.
-
-    Raises:
-        RegistryError: it cannot be reached, or does not answer within `timeout_s` seconds.
-    """
-    url = f"{scheme or _scheme(host)}://{host}/v2/"
-    with ExitStack() as opened:
-        response = _request(url, {}, opened, timeout_s=timeout_s, environ=environ)
-        proxy = proxy_of(url, environ)
-        date = _date(response.getheader("Date") or "")
-        return Greeting(response.status, response.status == 401, date, proxy.address if proxy else "")
-
-
-def has_login(host: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether docker's configuration, or the credential helper it names, has a login for a registry."""
-    return bool(_credentials(host, environ))
-
-
 def _whole(chunks: Iterator[bytes], what: str) -> bytes:
     """A small document; a registry is foreign, so what it may make one keep is bounded."""
     data = bytearray()
@@ -380,136 +317,6 @@ def _whole(chunks: Iterator[bytes], what: str) -> bytes:
         if len(data) > MAX_DOCUMENT:
             raise MalformedDocument("document", f"{what} is larger than {MAX_DOCUMENT} bytes")
     return bytes(data)
-
-
-def retried(ask: Callable[[], Answer], *, within_s: float | None = None) -> Answer:
-    """What `ask` gives, which is called again as long as a registry fails for the moment.
-
-    Args:
-        ask: asks a registry; it may be called any number of times.
-        within_s: how long from now it may be called again, in seconds, by default `PATIENCE_S`. Where Retry-After is
-            later than that, it is not.
-
-    Raises:
-        RegistryError: `ask`'s last.
-    """
-    end = time.monotonic() + (PATIENCE_S if within_s is None else within_s)
-    for attempt in itertools.count():
-        try:
-            return ask()
-        except RegistryError as error:
-            pause = pause_s(attempt, error.after_s)
-            if not error.transient or time.monotonic() + pause > end:
-                raise
-        time.sleep(pause)
-    raise AssertionError  # there is no end to the counting
-
-
-def pause_s(attempt: int, after_s: float) -> float:
-    """How long to wait before the next try, in seconds, after `attempt` others: longer each time, and never the same.
-
-    A registry that asks to be left alone is, for `after_s`.
-    """
-    longest = min(FIRST_PAUSE_S * 2.0**attempt, LONGEST_PAUSE_S)
-    return after_s + longest * _JITTER.uniform(0.5, 1.0)
-
-
-def retry_after_s(header: str) -> float:
-    """The seconds that a Retry-After asks for, which are told, or are those up to a date (RFC 9110, section 10.2.3)."""
-    if header.strip().isdecimal():
-        return float(header)
-    date = _date(header)
-    return max((date - datetime.now(UTC)).total_seconds(), 0.0) if date else 0.0
-
-
-def _date(header: str) -> datetime | None:
-    try:
-        date = parsedate_to_datetime(header)
-    except (TypeError, ValueError):
-        return None
-    return date.replace(tzinfo=date.tzinfo or UTC)
-
-
-def proxy_of(url: str, environ: Mapping[str, str]) -> Proxy | None:
-    """The proxy that a URL is asked through; None for none, which is known without a module where none is set.
-
-    Raises:
-        RegistryError: the environment names one that is not spoken.
-    """
-    if not any(environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")):
-        return None
-    from buildorch.proxies import proxy_for  # noqa: PLC0415 - nobody pays for it who has none
-
-    return proxy_for(url, environ)
-
-
-def through(proxy: Proxy | None) -> str:
-    """The words for what is in between; none where nothing is."""
-    return f" through the proxy {proxy.address} ({proxy.variable})" if proxy else ""
-
-
-def _request(
-    url: str,
-    headers: Mapping[str, str],
-    opened: ExitStack,
-    *,
-    timeout_s: float,
-    environ: Mapping[str, str],
-    method: str = "GET",
-    body: bytes | None = None,
-) -> http.client.HTTPResponse:
-    """The answer to a request; `opened` closes what it came over."""
-    parts, host, port = _address(url)
-    proxy = proxy_of(url, environ)
-    asked = proxy if parts.scheme == "http" else None  # behind TLS the proxy only makes the connection
-    target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-    if asked:
-        target = f"http://{parts.netloc.rpartition('@')[2]}{target}"
-        headers = {**headers, "Proxy-Authorization": asked.authorization} if asked.authorization else headers
-    try:
-        connection = _connection(host, port, is_tls=parts.scheme == "https", proxy=proxy, timeout_s=timeout_s)
-        opened.callback(connection.close)
-        connection.request(method, target, body, headers=dict(headers))
-        response = connection.getresponse()
-    except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last for a name that no DNS can hold
-        # Nobody there, a wrong name or a wrong certificate: the same a moment later, and a closed network has many.
-        never = ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError | UnicodeError | InvalidURL
-        fact = f"the registry at {parts.netloc} does not answer{through(proxy)}: {error}"
-        raise RegistryError(fact, transient=not isinstance(error, never)) from None
-    # An answer that closes its connection takes the socket over from it.
-    opened.callback(response.close)
-    if asked and response.status == 407:
-        from buildorch.tunnel import refused  # noqa: PLC0415 - as above
-
-        raise refused(asked, response.status, parts.netloc)
-    return response
-
-
-def _address(url: str) -> tuple[SplitResult, str, int]:
-    """A URL's parts, its host and its port.
-
-    Raises:
-        RegistryError: it is not one of HTTP.
-    """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        parts, host, port = None, None, None
-    if parts is None or parts.scheme not in {"http", "https"} or not host:
-        raise RegistryError(f"a registry sent the address {url!r}, which is not one of HTTP")
-    return parts, host, port or (443 if parts.scheme == "https" else 80)
-
-
-def _connection(
-    host: str, port: int, *, is_tls: bool, proxy: Proxy | None, timeout_s: float
-) -> http.client.HTTPConnection:
-    if proxy:
-        from buildorch.tunnel import connection_through  # noqa: PLC0415 - nobody pays for it who has no proxy
-
-        return connection_through(proxy, host, port, is_tls=is_tls, timeout_s=timeout_s)
-    connect = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
-    return connect(host, port, timeout=timeout_s)
 
 
 def _said(response: http.client.HTTPResponse, host: str, path: str) -> str:
@@ -524,56 +331,3 @@ def _said(response: http.client.HTTPResponse, host: str, path: str) -> str:
         raise RegistryError(f"{host} gave {kind or 'no type'} for {path}, which is no image index and no manifest")
     said = response.getheader("Docker-Content-Digest") or ""
     return said if is_digest(said) else ""
-
-
-def _moved(url: str, location: str) -> str:
-    try:
-        return urljoin(url, location)
-    except ValueError:
-        return location  # no address at all: `_request` says so
-
-
-def _scheme(host: str) -> str:
-    """Plain HTTP for this machine alone, as the engine itself does by default (dockerd, insecure-registries)."""
-    name = ""
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return "http" if ipaddress.ip_address(name).is_loopback else "https"
-    except ValueError:
-        return "http" if name == "localhost" else "https"
-
-
-def _credentials(host: str, environ: Mapping[str, str]) -> str:
-    """`user:password` in base64 from docker's configuration or its credential helper; empty where there is none."""
-    folder = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/")) / ".docker")
-    try:
-        config: Any = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError):
-        return ""
-    if not isinstance(config, dict):
-        return ""
-    keys = (host, f"https://{host}") if host != HUB else ("https://index.docker.io/v1/", "docker.io", host)
-    for key in keys:
-        helper = (config.get("credHelpers") or {}).get(key) or config.get("credsStore")
-        if helper and (found := _from_helper(str(helper), key)):
-            return found
-        if auth := ((config.get("auths") or {}).get(key) or {}).get("auth"):
-            return str(auth)
-    return ""
-
-
-def _from_helper(helper: str, key: str) -> str:
-    """What `docker-credential-HELPER get` says (docker/docker-credential-helpers); nothing where it has nothing."""
-    try:
-        done = subprocess.run(
-            [f"docker-credential-{helper}", "get"],
-            input=key,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
-        )
-        answer = json.loads(done.stdout)
-        return base64.b64encode(f"{answer['Username']}:{answer['Secret']}".encode()).decode()
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
-        return ""

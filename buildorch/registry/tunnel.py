@@ -20,15 +20,14 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from buildorch.errors import RegistryError
-from buildorch.proxies import authority
+from buildorch.registry.proxies import authority
+from buildorch.registry.waiting import PASSING
 
 if TYPE_CHECKING:
-    from buildorch.proxies import Proxy
+    from buildorch.registry.proxies import Proxy
 
 MAX_HEAD = 16 * 1024
 _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
-"""As those of a registry, which is above this module."""
 
 
 def connection_through(
@@ -80,7 +79,7 @@ def refused(proxy: Proxy, status: int, target: str) -> RegistryError:
     return RegistryError(
         f"{name} makes no connection to {target}: {status}",
         hint="is the name right, and does the proxy allow it? What is reached without it belongs into NO_PROXY",
-        transient=status in _PASSING,
+        transient=status in PASSING,
     )
 
 
