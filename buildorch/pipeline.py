@@ -155,7 +155,8 @@ class _Building:
         self.settled = {name: anyio.Event() for name in solves}
         inputs = {name: one.inputs for name, one in run.decided.items()}
         is_frozen = partial(run.at_hand.engine.is_frozen, timeout_s=ANSWER_S)
-        doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen, run.is_staged))
+        at_once = min(run.jobs, len(builds.solves))
+        doubting = DoubtingSolver(BuildxSolver(run.at_hand.buildx, self.folder, is_frozen, run.is_staged, at_once))
         watching = WatchingSolver(doubting, run.at_hand.reread, inputs)
         timelines = Timelines()
         deployed = {name: one.deployed for name, one in run.decided.items() if one.deployed}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from buildorch.buildx.argv import DEFAULTS, arguments, environment
+from buildorch.buildx.argv import arguments, environment, runtime
 from buildorch.buildx.deadlines import Heard, until_hopeless
 from buildorch.buildx.failures import classify
 from buildorch.buildx.progress import Progress
@@ -55,6 +55,8 @@ class BuildxSolver:
     """Whether the engine takes a question and gives no answer."""
     is_staged: Callable[[Solve], bool] = lambda _: False
     """Whether a service is pushed under its staging name alone."""
+    at_once: int = 1
+    """How many builds there are at the same time."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     async def solve(
@@ -96,6 +98,10 @@ class BuildxSolver:
             )
         return _solved(solve, progress, metadata, bases)
 
+    @property
+    def _runtime(self) -> Mapping[str, str]:
+        return runtime(at_once=self.at_once, cpus=os.cpu_count() or 1)
+
     async def _watched(
         self, command: list[str], solve: Solve, progress: Progress, events: ObjectSendStream[Event]
     ) -> int | Failure:
@@ -131,7 +137,7 @@ class BuildxSolver:
                 stdin=DEVNULL,
                 stdout=DEVNULL,
                 cwd=solve.root,
-                env={**DEFAULTS, **self.environ, **environment(solve)},
+                env={**self._runtime, **self.environ, **environment(solve)},
                 start_new_session=True,
             )
         try:

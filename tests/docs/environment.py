@@ -17,7 +17,7 @@ from pages import ROOT
 
 NAMED = {"_VARIABLES", "_SHOWN_ONLY", "COMPLETE"}
 """Module-level names that hold names of variables which are read."""
-SETTINGS = {"DEFAULTS", "ENVIRONMENT"}
+SETTINGS = {"DEFAULTS", "CROWDED", "ENVIRONMENT"}
 """Module-level mappings of variables that are set for a process."""
 INDIRECT = {
     r"shutil\.which\(": ("PATH",),
@@ -27,7 +27,9 @@ INDIRECT = {
     r"\bConsole\(file=": ("NO_COLOR",),
 }
 """What a library reads for the code that calls it."""
-_ABOUT = re.compile(r"environ|envvar|\b(?:DEFAULTS|ENVIRONMENT|COMPLETE|_VARIABLES|_SHOWN_ONLY) =", re.IGNORECASE)
+_ABOUT = re.compile(
+    r"environ|envvar|\b(?:DEFAULTS|CROWDED|ENVIRONMENT|COMPLETE|_VARIABLES|_SHOWN_ONLY) =", re.IGNORECASE
+)
 _NAME = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*\Z")
 
 

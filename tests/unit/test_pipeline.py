@@ -126,6 +126,21 @@ async def refused(request: BuildRequest) -> UsageError:
     return caught.value
 
 
+@pytest.mark.parametrize(("jobs", "clients"), [(1, {"1"}), (2, {"2"}), (8, {"3"})])
+@pytest.mark.anyio
+async def test_a_client_is_told_how_many_there_are_at_once(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, jobs: int, clients: set[str]
+):
+    monkeypatch.setattr("buildorch.buildx.solver.runtime", lambda *, at_once, cpus: {"CLIENTS": f"{at_once}"})  # noqa: ARG005
+    told = sandbox.root / "clients.txt"
+    script = f'echo "$CLIENTS" >> {told}; exit 1'
+    sandbox.services("  a: {}\n  b: {}\n  c: {}\n", a=script, b=script, c=script)
+
+    await events_of(sandbox.request(jobs=jobs))
+
+    assert set(told.read_text().split()) == clients
+
+
 @pytest.mark.anyio
 async def test_an_unknown_way_to_publish_is_refused_and_not_taken_for_another(sandbox: Sandbox):
     sandbox.services("  app:", app="")

@@ -91,6 +91,19 @@ async def test_the_process_gets_its_arguments_with_an_alias_and_the_bases_image(
     assert Path(argv[-1]).name.startswith("app-")
 
 
+@pytest.mark.parametrize(("at_once", "own", "threads"), [(1, {}, "unset"), (2, {}, "1"), (2, {"GOMAXPROCS": "7"}, "7")])
+async def test_where_as_many_builds_run_as_there_are_cpus_each_client_has_one_unless_the_user_says_otherwise(
+    solver: BuildxSolver, solve: Solve, monkeypatch: pytest.MonkeyPatch, at_once: int, own: dict[str, str], threads: str
+):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    folder = behave(solve, 'echo "${GOMAXPROCS:-unset} $GOGC" > "$CONTEXT/runtime.txt"; exit 1')
+    environ = {"PATH": os.environ["PATH"], "CONTEXT": str(folder)} | own
+
+    await solved(dataclasses.replace(solver, at_once=at_once, environ=environ), solve)
+
+    assert (folder / "runtime.txt").read_text() == f"{threads} off\n"
+
+
 async def test_a_build_that_fails_is_told_by_what_it_printed(solver: BuildxSolver, solve: Solve):
     behave(solve, f"cat {DATA / 'failed_step.rawjson'} >&2; exit 1")
 
