@@ -56,6 +56,11 @@ class BuildorchError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def told(self) -> str:
+        """The message, and behind it the next step in parentheses, where there is one."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
 
 class UsageError(BuildorchError):
     """The request cannot be carried out as it was put: a wrong option, name or path."""

@@ -9,7 +9,6 @@ as many as the plan says. Runs on asyncio and on trio.
 from __future__ import annotations
 
 import dataclasses
-import random
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import field
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 from buildorch.events import Event, SolveFinished, SolveRetried, SolveStarted, now
+from buildorch.jitter import jittered
 from buildorch.record import Failure, FailureKind, Solved
 from buildorch.values import dataclass
 
@@ -33,8 +33,6 @@ BUFFER = 256
 RETRY_DELAY_S = 1.0
 RATE_LIMIT_DELAY_S = 5.0
 """A registry that limits says when it may be asked again, but BuildKit does not pass that on."""
-_JITTER = random.SystemRandom()
-"""Not the module's own generator: that, and what it draws after a seed, is the importing program's."""
 RACE_RETRIES = 2
 """An engine's own race is tried once more as it was, and once without cache import, however many retries are wanted."""
 
@@ -244,7 +242,7 @@ def _retries(solve: Solve, failure: Failure) -> int:
 def _delay_s(failure: Failure, attempt: int) -> float:
     """How long to wait after an attempt: longer each time, and never the same, so that many do not come at once."""
     first_s = RATE_LIMIT_DELAY_S if failure.kind is FailureKind.RATE_LIMITED else RETRY_DELAY_S
-    return first_s * 2.0 ** (attempt - 1) * _JITTER.uniform(0.5, 1.0)
+    return jittered(first_s * 2.0 ** (attempt - 1))
 
 
 def _unstarted(solve: Solve, failure: Failure) -> SolveFinished:

@@ -149,7 +149,7 @@ def _ask(
         try:
             digest = repository.digest(image.tag or "latest", verify=verify)
         except EngineError as error:
-            reasons.append(f"{error} ({error.hint})" if error.hint else str(error))
+            reasons.append(error.told)
         else:
             return Base(str(image), digest, "registry", "docker.io" if host == HUB else host)
     return Unresolved(str(image), "; ".join(reasons))

@@ -98,10 +98,6 @@ class BuildxSolver:
             )
         return _solved(solve, progress, metadata, bases)
 
-    @property
-    def _runtime(self) -> Mapping[str, str]:
-        return runtime(at_once=self.at_once, cpus=os.cpu_count() or 1)
-
     async def _watched(
         self, command: list[str], solve: Solve, progress: Progress, events: ObjectSendStream[Event]
     ) -> int | Failure:
@@ -137,7 +133,7 @@ class BuildxSolver:
                 stdin=DEVNULL,
                 stdout=DEVNULL,
                 cwd=solve.root,
-                env={**self._runtime, **self.environ, **environment(solve)},
+                env={**runtime(at_once=self.at_once, cpus=os.cpu_count() or 1), **self.environ, **environment(solve)},
                 start_new_session=True,
             )
         try:

@@ -87,7 +87,7 @@ def _answers(images: Sequence[Wanted], environ: Mapping[str, str], *, configs: b
                 held = _held(image, reference.tag or "latest", repository=repository, line=line, configs=configs)
                 answers.append(judge(image, held))
             except RegistryError as error:
-                answers.append(unknown(image, f"{error} ({error.hint})" if error.hint else str(error)))
+                answers.append(unknown(image, error.told))
     finally:
         for line in lines.values():
             line.close()

@@ -11,7 +11,6 @@ import os
 import socket
 import ssl
 from contextlib import ExitStack
-from http.client import InvalidURL
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -27,6 +26,14 @@ if TYPE_CHECKING:
 
 ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 """The statuses of a redirect."""
+_NEVER = (
+    ConnectionRefusedError,
+    socket.gaierror,
+    ssl.SSLCertVerificationError,
+    UnicodeError,
+    http.client.InvalidURL,
+)
+"""Nobody there, a wrong name or a wrong certificate: the same a moment later, and a closed network has many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +113,8 @@ def request(
         connection.request(method, target, body, headers=dict(headers))
         response = connection.getresponse()
     except (OSError, http.client.HTTPException, UnicodeError) as error:  # the last for a name that no DNS can hold
-        # Nobody there, a wrong name or a wrong certificate: the same a moment later, and a closed network has many.
-        never = ConnectionRefusedError | socket.gaierror | ssl.SSLCertVerificationError | UnicodeError | InvalidURL
         fact = f"the registry at {parts.netloc} does not answer{through(proxy)}: {error}"
-        raise RegistryError(fact, transient=not isinstance(error, never)) from None
+        raise RegistryError(fact, transient=not isinstance(error, _NEVER)) from None
     # An answer that closes its connection takes the socket over from it.
     opened.callback(response.close)
     if asked and response.status == 407:

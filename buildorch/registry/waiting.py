@@ -6,13 +6,13 @@ In: a question, as a function, and what a registry says of its moment. Out: the 
 from __future__ import annotations
 
 import itertools
-import random
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from buildorch.errors import RegistryError
+from buildorch.jitter import jittered
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +25,6 @@ PATIENCE_S = 60.0
 PASSING = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses that say nothing of what was asked for, only of the moment."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
-_JITTER = random.SystemRandom()
-"""Not the module's own generator: that, and what it draws after a seed, is the importing program's."""
 
 
 def retried(ask: Callable[[], Answer], *, within_s: float | None = None) -> Answer:
@@ -57,8 +55,7 @@ def pause_s(attempt: int, after_s: float) -> float:
 
     A registry that asks to be left alone is, for `after_s`.
     """
-    longest = min(FIRST_PAUSE_S * 2.0**attempt, LONGEST_PAUSE_S)
-    return after_s + longest * _JITTER.uniform(0.5, 1.0)
+    return after_s + jittered(min(FIRST_PAUSE_S * 2.0**attempt, LONGEST_PAUSE_S))
 
 
 def retry_after_s(header: str) -> float:

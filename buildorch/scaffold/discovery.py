@@ -107,5 +107,5 @@ def _each(find: Callable[[Path], Found | None], folders: Iterable[Path]) -> tupl
         raise wrong[0]
     if wrong:
         hint = "mend these, or name the folders to write for: buildorch init FOLDER..."
-        raise UsageError("\n".join(f"{error} ({error.hint})" for error in wrong), hint=hint)
+        raise UsageError("\n".join(error.told for error in wrong), hint=hint)
     return tuple(found)

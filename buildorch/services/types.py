@@ -55,7 +55,7 @@ def _parsed(parse: Callable[[str], Parsed], value: str) -> Parsed:
     try:
         return parse(value)
     except UsageError as error:
-        raise ValueError(f"{error} ({error.hint})") from None
+        raise ValueError(error.told) from None
 
 
 def _image_name(value: str) -> str:
