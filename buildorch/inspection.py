@@ -28,7 +28,7 @@ from buildorch.oci import (
 )
 from buildorch.registry import Repository
 from buildorch.registry.waiting import retried
-from buildorch.unpacking import drain, unpacked
+from buildorch.unpacking import drain, unpacked, verified
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -273,11 +273,11 @@ def _documents(
 
 def _read_layer(source: Source, layer: Descriptor, diff_id: str, question: Question) -> Examined:
     def attempt() -> Examined:
-        # Fetched in one thread, unpacked and hashed in another, looked into here: most of each is C that needs no GIL.
+        # Fetched in one thread, unpacked in another, hashed and looked into here: most of each is C that needs no GIL.
         with ahead(source.blob(layer.digest)) as chunks:
             try:
-                with ahead(unpacked(chunks, layer, diff_id)) as pieces:
-                    return _examined(pieces, question=question)
+                with ahead(unpacked(chunks, layer)) as pieces:
+                    return _examined(verified(pieces, layer, diff_id), question=question)
             except MalformedDocument as error:
                 drain(chunks)
                 if layer.digest in error.fact:

@@ -32,7 +32,7 @@ from buildorch.inspection import (
 )
 from buildorch.measure import measure
 from buildorch.oci import Descriptor
-from buildorch.unpacking import PIECE, unpacked
+from buildorch.unpacking import PIECE, unpacked, verified
 
 NOISE = random.Random(7).randbytes(200_000)
 
@@ -42,7 +42,8 @@ def chunks(data: bytes, size: int) -> Iterator[bytes]:
 
 
 def size_of(blob: bytes, raw: bytes, *, chunk: int = 1000) -> int:
-    return sum(map(len, unpacked(chunks(blob, chunk), Descriptor("", digest_of(blob), len(blob)), digest_of(raw))))
+    layer = Descriptor("", digest_of(blob), len(blob))
+    return sum(map(len, verified(unpacked(chunks(blob, chunk), layer), layer, digest_of(raw))))
 
 
 def two_members(pack: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
@@ -119,8 +120,9 @@ def test_a_layer_of_zeros_is_unpacked_in_pieces(packing: str):
     for _ in range(40):
         state.update(bytes(PIECE))
     tracemalloc.start()
+    layer = Descriptor("", digest_of(blob), len(blob))
     try:
-        pieces = unpacked(iter([blob]), Descriptor("", digest_of(blob), len(blob)), f"sha256:{state.hexdigest()}")
+        pieces = verified(unpacked(iter([blob]), layer), layer, f"sha256:{state.hexdigest()}")
         size = sum(map(len, pieces))
         _, peak = tracemalloc.get_traced_memory()
     finally:
