@@ -107,6 +107,15 @@ def test_a_layer_that_is_not_the_one_its_config_names_is_refused():
         size_of(gzip.compress(b"tar"), b"other")
 
 
+def test_a_layer_that_unpacks_to_more_than_is_read_is_given_up_there(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("buildorch.unpacking.MAX_UNPACKED", 1000)
+    raw = bytes(1001)
+
+    assert size_of(gzip.compress(raw[:1000]), raw[:1000]) == 1000
+    with pytest.raises(MalformedDocument, match="unpacks to more than 1000 bytes"):
+        size_of(gzip.compress(raw), raw)
+
+
 @pytest.mark.proof
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
 def test_a_layer_of_zeros_is_unpacked_in_pieces(packing: str):
