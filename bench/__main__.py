@@ -49,12 +49,15 @@ def cold_fifty(folder: Path) -> Iterator[Row]:
         "-j as the engine's CPUs": measuring.buildorch(project.root),
         "bake": measuring.bake(),
         "bake without provenance": measuring.bake("--provenance=false"),
+        "a client for each": measuring.clients(project, at_once=4),
     }
     times = _cold_times(project, commands, rounds=3)
     for name in ("-j 4", "-j as the engine's CPUs"):
         yield _against_bake(f"cold, 50 services, 20,000 files, {name}", "1.10", times[name], times["bake"])
     plain = times["bake without provenance"]
     yield _against_bake("the same, -j 4, bake without provenance", "-", times["-j 4"], plain)
+    bare = times["a client for each"]
+    yield _against_bake("the same, a bare `docker buildx build` each, 4 at once", "-", bare, times["bake"])
 
 
 def two_hundred(folder: Path) -> Iterator[Row]:

@@ -15,6 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.projects import Project
 
 PYTHON = sys.executable
 QUIET_S, IDLE, AT_MOST_S = 0.5, 0.95, 30.0
@@ -46,6 +50,14 @@ def buildorch(root: Path, *arguments: str) -> list[str]:
 def bake(*arguments: str) -> list[str]:
     """bake, as its users call it."""
     return ["docker", "buildx", "bake", "--file", "bake.json", "--progress", "quiet", *arguments]
+
+
+def clients(project: Project, *, at_once: int) -> list[str]:
+    """As many single builds as there are services, by xargs: what one client a service costs before any tool."""
+    names = project.root / "services.txt"
+    names.write_text("".join(f"{name}\n" for name in project.services))
+    build = ["docker", "buildx", "build", "--quiet", "--provenance=false", "--load", f"--tag={project.name}/@:bake"]
+    return ["xargs", f"--max-procs={at_once}", "--replace=@", f"--arg-file={names}", *build, "--", "services/@"]
 
 
 def seconds(command: Sequence[str], *, cwd: Path, check: bool = True, quiet: bool = True) -> float:
