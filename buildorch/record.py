@@ -133,7 +133,7 @@ class PlatformRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """The Dockerfile's steps in a solve, FROM left out: `total = cached + executed` for a whole build."""
+    """The Dockerfile's steps in a solve, FROM left out: `total = cached + executed`; those that ended, if it failed."""
 
     total: int = 0
     cached: int = 0

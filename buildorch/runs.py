@@ -27,6 +27,7 @@ from buildorch.record import ENGINE_DIED, RUN_KILLED, Failure, FailureKind, GitF
 from buildorch.report.outcome import exit_code
 from buildorch.settle import judged_again, settle, unjudged
 from buildorch.skipping import is_proven, made_from, skipped
+from buildorch.timeline import ended
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -397,6 +398,7 @@ class Run:
         record = dataclasses.replace(
             record,
             timeline=timeline,
+            steps=record.steps if finished.solved else ended(timeline),
             warnings=(*self.warned.get(solve.name, ()), *record.warnings),
             unchanged=last is not None and record.digest is not None and record.digest == last.digest,
             fingerprint=made.digest if is_proven(built_from, record) else None,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 30.0
 CHUNK = 256 * 1024
+_IN_CONTAINERD = ["driver-type", "io.containerd.snapshotter.v1"]
+"""What `DriverStatus` holds where images are in containerd's store (moby `daemon/containerd`, `LayerStoreStatus`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,15 +133,14 @@ class Engine:
             EngineUnreachable: it does not answer within `timeout_s` seconds.
         """
         said = self._json("/info", timeout_s=timeout_s)
-        driver = [value for key, value in said.get("DriverStatus") or () if key == "driver-type"]
-        containerd = mapping_in(said, "Containerd")
+        containerd, cpus = mapping_in(said, "Containerd"), said.get("NCPU")
         return EngineInfo(
             endpoint=self.endpoint,
             version=str(said.get("ServerVersion", "")),
-            store="containerd" if "io.containerd.snapshotter.v1" in driver else "graphdriver",
-            cpus=int(said.get("NCPU") or 1),
+            store="containerd" if _IN_CONTAINERD in _list_in(said, "DriverStatus") else "graphdriver",
+            cpus=cpus if isinstance(cpus, int) and cpus > 0 else 1,
             platform=f"{said.get('OSType', '')}/{said.get('Architecture', '')}",
-            mirrors=tuple(map(str, mapping_in(said, "RegistryConfig").get("Mirrors") or ())),
+            mirrors=tuple(map(str, _list_in(mapping_in(said, "RegistryConfig"), "Mirrors"))),
             identity=str(said.get("ID") or ""),
             data_root=str(said.get("DockerRootDir") or ""),
             containerd=str(containerd.get("Address") or ""),
@@ -325,6 +326,11 @@ def mapping_in(fields: object, key: str) -> Mapping[str, Any]:
     """The object under a key; empty where there is none, as in the answer of an older engine."""
     found = fields.get(key) if isinstance(fields, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def _list_in(fields: Mapping[str, Any], key: str) -> list[Any]:
+    found = fields.get(key)
+    return found if isinstance(found, list) else []
 
 
 def _reason(error: Exception) -> str:

@@ -7,7 +7,6 @@ Text from builds is made harmless where it comes in (`printable`).
 
 from __future__ import annotations
 
-import re
 import time
 from collections import deque
 from dataclasses import field
@@ -30,6 +29,7 @@ from buildorch.events import (
 from buildorch.forecast import Forecast
 from buildorch.quantities import human_bytes
 from buildorch.report.text import printable
+from buildorch.timeline import is_counted
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ LOG_LINES, LOG_WIDTH = 40, 500
 ACTIVE = frozenset({"building", "measuring"})
 GROUPS = ("failed", "building", "measuring", "blocked", "waiting", "built", "skipped", "cancelled")
 """The states in the order in which they are shown: what wants attention, what goes on, what comes, what is done."""
-_IS_COUNTED = re.compile(r"\[(?:[^\]]* )?\d+/\d+\] (?!FROM )").match
 """Whether a name is that of an instruction other than FROM."""
 
 
@@ -116,7 +115,7 @@ class Board:
         """Know from here on what earlier builds took."""
         self.forecast, self._usual_s = expected, expected.usual_s()
         self._weights = {name: _by_first_line(steps) for name, steps in expected.steps_s.items()}
-        self._totals = {name: sum(map(bool, map(_IS_COUNTED, steps))) for name, steps in self._weights.items()}
+        self._totals = {name: sum(map(bool, map(is_counted, steps))) for name, steps in self._weights.items()}
 
     @property
     def is_building(self) -> bool:
@@ -268,8 +267,7 @@ def _move(line: Line, event: StepProgress) -> None:
 
 
 def _counts(event: StepStarted | StepFinished) -> bool:
-    """Whether it is a step of the record's `steps`: FROM only takes an image."""
-    return event.step and _IS_COUNTED(event.name) is not None
+    return event.step and is_counted(event.name) is not None
 
 
 def _stage(name: str) -> str:

@@ -50,6 +50,16 @@ def test_an_answer_that_is_no_json_object_is_refused(engine: FakeEngine, answer:
         Engine(engine.endpoint).info().facts("x")
 
 
+@pytest.mark.parametrize("odd", [None, 7, "x", [], [["driver-type"]], {"driver-type": "x"}, True, -1, [None]])
+def test_what_an_engine_says_in_another_form_is_taken_as_not_said(engine: FakeEngine, odd: object):
+    words = ("DriverStatus", "NCPU", "RegistryConfig", "Containerd", "ID", "OSType")
+    engine.info = json.dumps(dict.fromkeys(words, odd) | {"RegistryConfig": {"Mirrors": odd}}).encode()
+
+    info = Engine(engine.endpoint).info()
+
+    assert (info.store, info.cpus >= 1, info.containerd) == ("graphdriver", True, "")
+
+
 def refused(endpoint: str) -> EngineUnreachable:
     with pytest.raises(EngineUnreachable) as caught:
         Engine(endpoint).info().facts("x")

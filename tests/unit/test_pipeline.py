@@ -51,7 +51,7 @@ from buildorch.leases import Leases
 from buildorch.ledger import Ledger
 from buildorch.pipeline import BuildRequest, plan, preview, stream
 from buildorch.preparing import ask_engine, opened
-from buildorch.record import Report, run_schema
+from buildorch.record import Report, Steps, run_schema
 from buildorch.runs import LEFT_RUNNING
 
 DATA = Path(__file__).with_name("data")
@@ -270,6 +270,7 @@ async def test_a_service_that_fails_is_recorded_beside_the_others(sandbox: Sandb
     report = report_of(await events_of(sandbox.request()))
 
     assert (report.exit_code, statuses(report)) == (1, {"bad": "failed", "good": "built", "app": "blocked"})
+    assert report.services["bad"].steps == Steps(total=2, executed=2)
     assert sandbox.written()["services"]["bad"]["error"]["line"] == 3
 
 

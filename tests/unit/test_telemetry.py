@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import random
 import socket
 import threading
 import time
@@ -141,6 +142,17 @@ def test_without_a_parent_that_can_be_understood_the_run_is_a_trace_of_its_own(g
     *_, run = telemetry.spans(RUN, given)
 
     assert run.parent is None
+
+
+def test_a_program_that_seeds_its_random_numbers_keeps_them_and_no_two_runs_have_an_id_in_common():
+    random.seed(1)
+    expected = random.random()
+    random.seed(1)
+    first, second = telemetry.spans(RUN, {}), telemetry.spans(RUN, {})
+
+    assert random.random() == expected
+    assert {span.context.span_id for span in first}.isdisjoint(span.context.span_id for span in second)
+    assert {span.context.trace_id for span in first}.isdisjoint(span.context.trace_id for span in second)
 
 
 def test_hostile_words_are_data_in_spans():

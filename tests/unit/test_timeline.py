@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from buildorch.buildx.progress import Progress
 from buildorch.events import SolveStarted, StepFinished
-from buildorch.record import Step
-from buildorch.timeline import MOST_STEPS, Timelines
+from buildorch.record import Step, Steps
+from buildorch.timeline import MOST_STEPS, Timelines, ended
+
+DATA = Path(__file__).parent / "data"
 
 AT = "2026-01-31T12:00:0%d.000Z"
 
@@ -54,3 +61,23 @@ def test_what_never_started_is_left_out():
 
 def test_a_build_of_endless_steps_leaves_a_record_of_bounded_size():
     assert len(timeline(*[finished()] * (MOST_STEPS + 1))) == MOST_STEPS
+
+
+@pytest.mark.parametrize("name", ["executed", "cached", "copy_link"])
+def test_the_steps_of_a_build_that_came_to_its_end_are_counted_as_its_progress_counts_them(name: str):
+    progress = Progress("app")
+    events = progress.feed((DATA / f"{name}.rawjson").read_bytes()) + progress.close()
+
+    assert ended(timeline(*events)) == progress.steps != Steps()
+
+
+def test_of_a_build_that_failed_the_steps_that_ended_are_counted():
+    failed = Progress("app").feed((DATA / "failed_step.rawjson").read_bytes())
+
+    assert ended(timeline(*failed)) == Steps(total=2, cached=0, executed=2)
+
+
+def test_a_step_counts_as_cached_if_all_of_it_is():
+    linked = [finished(name="[2/3] COPY --link a b", cached=cached) for cached in (True, False, True)]
+
+    assert ended(timeline(*linked, finished(cached=True))) == Steps(total=2, cached=1, executed=1)
