@@ -17,6 +17,7 @@ from buildorch.errors import EXIT_OK, EXIT_POLICY, NoSuchImage, UnknownService, 
 from buildorch.finding_images import is_image_name, locate, read
 from buildorch.inspection import Question
 from buildorch.measure import measure
+from buildorch.project import read_bounded
 from buildorch.record import service_record_from_json
 from buildorch.report.difference import Diff, ServiceDifference
 from buildorch.values import dataclass
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from buildorch.record import PlatformRecord, ServiceRecord
     from buildorch.settle import Images
 
+MOST_BYTES = 64 * 1024 * 1024
+"""Of a run record: one of 50 small services has 0.2 MB."""
 EVERYTHING = Question(contents=True)
 
 
@@ -134,12 +137,11 @@ def _paired(before: _Side, after: _Side) -> tuple[_Side, _Side]:
 
 
 def _record_file(path: Path) -> dict[str, ServiceRecord]:
+    data = read_bounded(path, most_bytes=MOST_BYTES, hint="name a run record")
     try:
-        services = json.loads(path.read_text("utf-8"))["services"]
+        services = json.loads(data)["services"]
         return {name: service_record_from_json(json.dumps(record)) for name, record in services.items()}
-    except OSError as error:
-        raise UsageError(f"the record {path} cannot be read: {error.strerror}", hint="name a run record") from None
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a run record: {error}", hint="`--record FILE` writes one") from None
 
 

@@ -229,6 +229,27 @@ def require_writable(record: Path) -> None:
         raise UnwritableRecord(str(record), "it is a folder")
 
 
+def read_bounded(path: Path, *, most_bytes: int, hint: str) -> bytes:
+    """The bytes of a file that somebody named.
+
+    Args:
+        path: the file.
+        most_bytes: how many it may have; a whole number of MiB.
+        hint: what to name or do in its place.
+
+    Raises:
+        UsageError: it cannot be read, or has more.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most_bytes + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", hint=hint) from None
+    if len(data) > most_bytes:
+        raise UsageError(f"{path} is larger than {most_bytes // 1024**2} MiB", hint=hint)
+    return data
+
+
 def write_atomically(
     path: Path,
     text: str,

@@ -133,16 +133,10 @@ def _folder(path: Path) -> Path:
 
 
 def _read(path: Path) -> bytes:
-    from buildorch.services.yaml_nodes import MAX_BYTES, TOO_LARGE  # noqa: PLC0415
+    from buildorch.project import read_bounded  # noqa: PLC0415
+    from buildorch.services.yaml_nodes import MAX_BYTES  # noqa: PLC0415
 
-    try:
-        with path.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", hint="name a bake or Compose file") from None
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"{path}: {TOO_LARGE}", hint="import its parts")
-    return data
+    return read_bounded(path, most_bytes=MAX_BYTES, hint="name a bake or Compose file")
 
 
 def _bake(files: Sequence[Path], targets: Sequence[str], folder: Path) -> tuple[str, Sequence[Found], list[Told]]:

@@ -150,14 +150,9 @@ def _dockerfiles(file: Path) -> dict[str, str]:
 
 
 def _contents(path: Path) -> str:
-    try:
-        with path.open("rb") as opened:
-            data = opened.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", hint="name a run record") from None
-    if len(data) > MOST_BYTES:
-        raise UsageError(f"{path} is larger than {MOST_BYTES} bytes", hint="name a run record")
-    return data.decode("utf-8", "replace")
+    from buildorch.project import read_bounded  # noqa: PLC0415
+
+    return read_bounded(path, most_bytes=MOST_BYTES, hint="name a run record").decode("utf-8", "replace")
 
 
 def _write(path: Path, text: str) -> None:

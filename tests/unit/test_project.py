@@ -125,6 +125,18 @@ def test_a_file_of_more_than_4_mib_is_refused_without_reading_more(root: Path):
         project.read(path)
 
 
+def test_a_file_that_somebody_named_is_read_whole_or_refused_without_reading_more(root: Path):
+    Path("exact").write_bytes(bytes(1024 * 1024))
+    with Path("endless").open("wb") as file:
+        file.truncate(10**12)
+
+    assert project.read_bounded(Path("exact"), most_bytes=1024 * 1024, hint="x") == bytes(1024 * 1024)
+    for name, fact in (("endless", "endless is larger than 1 MiB"), ("gone", "gone cannot be read: No such file")):
+        with pytest.raises(UsageError, match=fact) as caught:
+            project.read_bounded(Path(name), most_bytes=1024 * 1024, hint="name another")
+        assert caught.value.hint == "name another"
+
+
 def test_the_root_is_the_folder_that_really_holds_the_file(root: Path, tmp_path: Path):
     write(root, "  app:\n")
     link = tmp_path / "link"
