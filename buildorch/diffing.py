@@ -53,6 +53,7 @@ class _Version:
 
     reference: str
     digest: str
+    """Empty for a name, which may come to name another image."""
     record: ServiceRecord | None = None
 
 
@@ -163,13 +164,16 @@ def _compared(before: _Version | None, after: _Version | None, images: Images) -
         return told
     if before.digest and before.digest == after.digest:
         return dataclasses.replace(told, kind="same")
-    old, new = _contents(before, images), _contents(after, images)
+    (one, old), (other, new) = _contents(before, images), _contents(after, images)
+    told = dataclasses.replace(told, before_digest=one, after_digest=other)
+    if one == other:
+        return dataclasses.replace(told, kind="same")
     platforms = {name: differences(old[name], new[name]) for name in new if name in old}
     return dataclasses.replace(told, platforms=platforms, only_one_has=tuple(sorted({*old} ^ {*new})))
 
 
-def _contents(version: _Version, images: Images) -> dict[str, ImageContents]:
-    """Platform -> what the image is: read where it is, else as it is remembered.
+def _contents(version: _Version, images: Images) -> tuple[str, dict[str, ImageContents]]:
+    """The image's digest, and platform -> what it is: read where it is, else as it is remembered.
 
     Raises:
         EngineError: it is nowhere, and in no record either.
@@ -179,12 +183,11 @@ def _contents(version: _Version, images: Images) -> dict[str, ImageContents]:
     except NoSuchImage:
         if version.record is None:
             raise
-        return {name: _remembered(facts, images) for name, facts in version.record.platforms.items()}
-    facts = measure(documents).platforms
-    return {
-        name: ImageContents(facts[name], one.config, one.contents)
-        for name, one in zip(facts, documents.platforms, strict=True)
-    }
+        known = version.record.platforms.items()
+        return version.digest, {name: _remembered(facts, images) for name, facts in known}
+    facts = measure(documents)
+    platforms = zip(facts.platforms.items(), documents.platforms, strict=True)
+    return facts.digest, {name: ImageContents(fact, one.config, one.contents) for (name, fact), one in platforms}
 
 
 def _remembered(facts: PlatformRecord, images: Images) -> ImageContents:

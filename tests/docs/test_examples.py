@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pages import DOCS, blocks_of
+from pages import DOCS, Block, blocks_of
 from sandbox import remove_images
 
 from buildorch.errors import EXIT_POLICY
@@ -176,9 +176,7 @@ def test_the_tutorial_gives_what_it_shows(tmp_path: Path, project_name: str):
             assert done.returncode == 0, f"{block.place}: {done.stderr}"
             shown = same_on_every_machine(done.stdout.replace(project_name, "demo"))
         else:
-            rest = iter(shown)
-            missing = [line for line in same_on_every_machine(block.body) if line not in rest]
-            assert not missing, f"{block.place}: {missing} is not in this order in {shown}"
+            assert_shown(block, shown)
 
     assert time.monotonic() - began < TUTORIAL_S
     assert len(json.loads((tmp_path / ".buildorch" / "run.json").read_text())["services"]) == 3
@@ -193,6 +191,37 @@ def test_the_api_pages_examples_run(tmp_path: Path, project_name: str):
         done = run([sys.executable, "-c", block.body], tmp_path)
         assert done.returncode == 0, f"{block.place}: {done.stderr}"
         assert done.stdout, block.place
+
+
+GROWN = """\
+version: 1
+project: PROJECT
+services:
+  web: {tags: ["${TAG}"], size: {max: 100MB}}
+"""
+
+
+def test_the_page_on_growth_gives_what_it_shows(tmp_path: Path, project_name: str):
+    folder = tmp_path / "services" / "web"
+    (folder / "app").mkdir(parents=True)
+    (tmp_path / "services.yaml").write_text(GROWN.replace("PROJECT", project_name))
+    (folder / "app" / "server.js").write_bytes(bytes(1_000_000))
+    for tag, record in (("1.4", "main.json"), ("1.5", "run.json")):
+        (folder / "Dockerfile").write_text("FROM scratch\nCOPY app /app\nUSER 1000\n")
+        built = run(["buildorch", "build-all", "--record", record], tmp_path, TAG=tag)
+        assert built.returncode == 0, built.stderr
+        (folder / "app" / "node.tar").write_bytes(bytes(60_000))
+        (folder / "app" / "server.js").write_bytes(bytes(1_100_000))
+
+    shown: list[str] = []
+    for block in blocks_of(DOCS / "how-to" / "growth.md"):
+        if block.language == "sh":
+            body = block.body.replace("registry.example/shop", project_name)
+            done = run(["sh", "-ec", body], tmp_path, TAG="1.5")
+            assert done.returncode == 0, f"{block.place}: {done.stdout}{done.stderr}"
+            shown = same_on_every_machine(done.stdout)
+        else:
+            assert_shown(block, shown)
 
 
 KUBERNETES = """\
@@ -265,6 +294,13 @@ def pinned(root: Path) -> Path:
     (folder / "services.yaml").write_text("version: 1\nproject: pinned\nservices:\n  api:\n")
     subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
     return folder
+
+
+def assert_shown(block: Block, shown: list[str]) -> None:
+    """What a page shows stands in the output, in this order."""
+    rest = iter(shown)
+    missing = [line for line in same_on_every_machine(block.body) if line not in rest]
+    assert not missing, f"{block.place}: {missing} is not in this order in {shown}"
 
 
 def same_on_every_machine(text: str) -> list[str]:

@@ -27,7 +27,11 @@ from buildorch.services import Service, parse
 
 LANGUAGES = {"python", "yaml", "json", "sh", "make", "text", "toml", "ts"}
 """Each has a test: `test_docs.py` has the first five, this file the others."""
-ELSEWHERE = {"docs/tutorial.md": "test_examples.py", "docs/how-to/live-view.md": "test_live.py"}
+ELSEWHERE = {
+    "docs/tutorial.md": "test_examples.py",
+    "docs/how-to/growth.md": "test_examples.py",
+    "docs/how-to/live-view.md": "test_live.py",
+}
 """Pages whose texts are all compared by another test."""
 
 

@@ -122,7 +122,17 @@ def test_two_runs_two_records_and_two_images_give_the_same(project: Sandbox, rep
     assert by_run == by_file
     assert by_run["same"]["kind"] == "same"
     [image] = by_image.values()
+    assert [image["before_digest"], image["after_digest"]] == [report.services["app"].digest for report in reports]
     assert image["platforms"] == by_run["app"]["platforms"] == diff(project, two.run_id)["app"]["platforms"]
+
+
+def test_two_names_of_one_image_are_the_same_image(project: Sandbox, reports: tuple[Report, Report]) -> None:
+    image = reports[0].services["app"]
+    docker("image", "tag", image.reference, f"{project.name}/app:also")
+
+    [found] = diff(project, image.reference, f"{project.name}/app:also").values()
+
+    assert (found["kind"], found["after_digest"], found["platforms"]) == ("same", image.digest, {})
 
 
 def test_growth_beyond_what_is_allowed_exits_with_3(project: Sandbox, reports: tuple[Report, Report]) -> None:

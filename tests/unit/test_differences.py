@@ -154,6 +154,15 @@ def test_an_image_that_is_gone_is_compared_by_its_record():
     assert (found.growth_bytes, found.files, found.packages, found.config) == (0, None, None, None)
 
 
+def test_what_is_not_known_of_an_image_that_is_gone_is_said_and_how_it_would_be():
+    known = image(BASE)
+
+    text = diff_text(diff_of(ImageContents(known.facts), known))
+
+    assert "which files is not known: one of the images is gone, and was not judged by the rule `contents`" in text
+    assert "files:" not in text
+
+
 def diff_of(before: ImageContents, after: ImageContents) -> Diff:
     service = ServiceDifference(
         kind="changed",
