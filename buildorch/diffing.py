@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from buildorch import preparing
 from buildorch.differences import ImageContents, differences
 from buildorch.errors import EXIT_OK, EXIT_POLICY, NoSuchImage, UnknownService, UsageError
-from buildorch.finding_images import is_image_name, locate, read
+from buildorch.finding_images import Found, is_image_name, locate, read
 from buildorch.inspection import Question
 from buildorch.measure import measure
 from buildorch.project import read_bounded
@@ -164,30 +164,48 @@ def _compared(before: _Version | None, after: _Version | None, images: Images) -
         return told
     if before.digest and before.digest == after.digest:
         return dataclasses.replace(told, kind="same")
-    (one, old), (other, new) = _contents(before, images), _contents(after, images)
-    told = dataclasses.replace(told, before_digest=one, after_digest=other)
-    if one == other:
+    one, other = _found(before, images), _found(after, images)
+    told = dataclasses.replace(
+        told,
+        before_digest=one.digest if one else before.digest,
+        after_digest=other.digest if other else after.digest,
+    )
+    if told.before_digest == told.after_digest:
         return dataclasses.replace(told, kind="same")
+    old, new = _contents(before, one, images), _contents(after, other, images)
     platforms = {name: differences(old[name], new[name]) for name in new if name in old}
     return dataclasses.replace(told, platforms=platforms, only_one_has=tuple(sorted({*old} ^ {*new})))
 
 
-def _contents(version: _Version, images: Images) -> tuple[str, dict[str, ImageContents]]:
-    """The image's digest, and platform -> what it is: read where it is, else as it is remembered.
+def _found(version: _Version, images: Images) -> Found | None:
+    """Where an image is; None where it is nowhere any more.
 
     Raises:
         EngineError: it is nowhere, and in no record either.
     """
     try:
-        documents = read(locate(version.reference, images, digest=version.digest), images, lambda _: EVERYTHING)
+        return locate(version.reference, images, digest=version.digest)
     except NoSuchImage:
         if version.record is None:
             raise
-        known = version.record.platforms.items()
-        return version.digest, {name: _remembered(facts, images) for name, facts in known}
-    facts = measure(documents)
-    platforms = zip(facts.platforms.items(), documents.platforms, strict=True)
-    return facts.digest, {name: ImageContents(fact, one.config, one.contents) for (name, fact), one in platforms}
+        return None
+
+
+def _contents(version: _Version, found: Found | None, images: Images) -> dict[str, ImageContents]:
+    """Platform -> what the image is: read where it is, else as it is remembered.
+
+    Raises:
+        EngineError: it cannot be read.
+    """
+    if found is None:
+        known = version.record.platforms if version.record else {}
+        return {name: _remembered(facts, images) for name, facts in known.items()}
+    documents = read(found, images, lambda _: EVERYTHING)
+    facts = measure(documents).platforms
+    return {
+        name: ImageContents(facts[name], one.config, one.contents)
+        for name, one in zip(facts, documents.platforms, strict=True)
+    }
 
 
 def _remembered(facts: PlatformRecord, images: Images) -> ImageContents:

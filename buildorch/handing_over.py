@@ -210,13 +210,11 @@ def _of_run(record: Path | Report) -> Report:
     """A run's record, as it is or out of its file.
 
     Raises:
-        UsageError: the file cannot be read, or holds no record.
+        UsageError: the file cannot be read, is too large, or holds no record.
     """
     if isinstance(record, Report):
         return record
-    from buildorch.replaying import read_report  # noqa: PLC0415 - loads pydantic, for those who have a file
+    from buildorch.replaying import MOST_BYTES, read_report  # noqa: PLC0415 - loads pydantic, for those who have a file
 
-    try:
-        return read_report(record.read_text("utf-8", "replace"), str(record))
-    except OSError as error:
-        raise UsageError(f"the record {record} cannot be read: {error.strerror}", hint="name a run record") from None
+    data = project.read_bounded(record, most_bytes=MOST_BYTES, hint="name a run record")
+    return read_report(data.decode("utf-8", "replace"), str(record))

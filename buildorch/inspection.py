@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from buildorch.engine import Containerd, Engine, read_blob, read_saved, read_saved_layers
-from buildorch.errors import MalformedDocument
+from buildorch.errors import EngineError, MalformedDocument
 from buildorch.meanwhile import ahead
 from buildorch.measure import ImageDocuments, PlatformDocuments
 from buildorch.oci import (
@@ -273,18 +273,30 @@ def _documents(
 
 def _read_layer(source: Source, layer: Descriptor, diff_id: str, question: Question) -> Examined:
     def attempt() -> Examined:
+        broken: list[EngineError] = []
         # Fetched in one thread, unpacked in another, hashed and looked into here: most of each is C that needs no GIL.
-        with ahead(source.blob(layer.digest)) as chunks:
+        with ahead(_noted(source.blob(layer.digest), broken)) as chunks:
             try:
                 with ahead(unpacked(chunks, layer)) as pieces:
                     return _examined(verified(pieces, layer, diff_id), question=question)
             except MalformedDocument as error:
                 drain(chunks)
+                if broken:  # whoever unpacks is ahead: it has met the end that says what the bytes are
+                    raise broken[0] from None
                 if layer.digest in error.fact:
                     raise
                 raise MalformedDocument("layer", f"{layer.digest} is no tar that can be read: {error.fact}") from None
 
     return retried(attempt)
+
+
+def _noted(chunks: Iterator[bytes], broken: list[EngineError]) -> Iterator[bytes]:
+    """The chunks; why there are no more of them is noted, since it may be raised to a thread that nobody waits for."""
+    try:
+        yield from chunks
+    except EngineError as error:
+        broken.append(error)
+        raise
 
 
 def _examined(pieces: Iterator[bytes], *, question: Question) -> Examined:

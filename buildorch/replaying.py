@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from buildorch.record import ServiceRecord
 
+MOST_BYTES = 512 * 1024 * 1024
+"""Of a file that is read: an event stream with every line of every log may be large, and is held in memory."""
 _EVENT = '{"event":'
 """What each line of the stream begins with; on stderr other lines may stand between them."""
 _LARGEST = 2**63 - 1

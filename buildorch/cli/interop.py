@@ -136,7 +136,9 @@ def _read(path: Path) -> bytes:
     from buildorch.project import read_bounded  # noqa: PLC0415
     from buildorch.services.yaml_nodes import MAX_BYTES  # noqa: PLC0415
 
-    return read_bounded(path, most_bytes=MAX_BYTES, hint="name a bake or Compose file")
+    return read_bounded(
+        path, most_bytes=MAX_BYTES, hint="name a bake or Compose file of at most 4 MiB, or import its parts"
+    )
 
 
 def _bake(files: Sequence[Path], targets: Sequence[str], folder: Path) -> tuple[str, Sequence[Found], list[Told]]:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     History = Mapping[str, list[Entry]]
 
 STDOUT = Path("-")
-MOST_BYTES = 512 * 1024 * 1024
-"""Of a file that is read: an event stream with every line of every log may be large, and is held in memory."""
 
 
 def _written(option: str, what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -151,6 +149,7 @@ def _dockerfiles(file: Path) -> dict[str, str]:
 
 def _contents(path: Path) -> str:
     from buildorch.project import read_bounded  # noqa: PLC0415
+    from buildorch.replaying import MOST_BYTES  # noqa: PLC0415
 
     return read_bounded(path, most_bytes=MOST_BYTES, hint="name a run record").decode("utf-8", "replace")
 

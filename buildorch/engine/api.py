@@ -134,18 +134,19 @@ class Engine:
         """
         said = self._json("/info", timeout_s=timeout_s)
         containerd, cpus = mapping_in(said, "Containerd"), said.get("NCPU")
+        mirrors = _list_in(mapping_in(said, "RegistryConfig"), "Mirrors")
         return EngineInfo(
             endpoint=self.endpoint,
-            version=str(said.get("ServerVersion", "")),
+            version=_text_in(said, "ServerVersion"),
             store="containerd" if _IN_CONTAINERD in _list_in(said, "DriverStatus") else "graphdriver",
-            cpus=cpus if isinstance(cpus, int) and cpus > 0 else 1,
-            platform=f"{said.get('OSType', '')}/{said.get('Architecture', '')}",
-            mirrors=tuple(map(str, _list_in(mapping_in(said, "RegistryConfig"), "Mirrors"))),
-            identity=str(said.get("ID") or ""),
-            data_root=str(said.get("DockerRootDir") or ""),
-            containerd=str(containerd.get("Address") or ""),
-            namespace=str(mapping_in(containerd, "Namespaces").get("Containers") or ""),
-            time=str(said.get("SystemTime") or ""),
+            cpus=cpus if type(cpus) is int and cpus > 0 else 1,
+            platform=f"{_text_in(said, 'OSType')}/{_text_in(said, 'Architecture')}",
+            mirrors=tuple(one for one in mirrors if isinstance(one, str)),
+            identity=_text_in(said, "ID"),
+            data_root=_text_in(said, "DockerRootDir"),
+            containerd=_text_in(containerd, "Address"),
+            namespace=_text_in(mapping_in(containerd, "Namespaces"), "Containers"),
+            time=_text_in(said, "SystemTime"),
         )
 
     def inspect(self, references: Iterable[str]) -> Iterator[InspectedImage | None]:
@@ -326,6 +327,11 @@ def mapping_in(fields: object, key: str) -> Mapping[str, Any]:
     """The object under a key; empty where there is none, as in the answer of an older engine."""
     found = fields.get(key) if isinstance(fields, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def _text_in(fields: Mapping[str, Any], key: str) -> str:
+    found = fields.get(key)
+    return found if isinstance(found, str) else ""
 
 
 def _list_in(fields: Mapping[str, Any], key: str) -> list[Any]:

@@ -42,7 +42,6 @@ LOG_LINES, LOG_WIDTH = 40, 500
 ACTIVE = frozenset({"building", "measuring"})
 GROUPS = ("failed", "building", "measuring", "blocked", "waiting", "built", "skipped", "cancelled")
 """The states in the order in which they are shown: what wants attention, what goes on, what comes, what is done."""
-"""Whether a name is that of an instruction other than FROM."""
 
 
 @dataclass(slots=True)

@@ -81,7 +81,7 @@ def _platform(platform: str, one: ImageDifference) -> Iterator[str]:
         "by instruction", [f"{change}  {' '.join(printable(text).split())[:100]}" for change, text in rows]
     )
     if one.files is None:
-        yield "    which files is not known: one of the images is gone, and was not judged by the rule `contents`"
+        yield "    which files changed is not known: an image cannot be read, and its layers are not remembered here"
     else:
         marks = {"added": "+", "removed": "-", "changed": "~"}
         files = [

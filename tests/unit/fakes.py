@@ -21,7 +21,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,16 +81,21 @@ def make_image(
     user: str = "1000",
     labels: Mapping[str, str] = {},
     attested: str = "",
+    tars: Sequence[bytes] = (),
+    pack: Callable[[bytes], bytes] = lambda tar: gzip.compress(tar, mtime=0),
 ) -> Image:
-    """An image of one platform, linux/amd64, with gzipped layers; with `index`, an attestation beside it."""
+    """An image of one platform, linux/amd64; with `index`, an attestation beside it.
+
+    Each of `layers` is the one file of a layer; `tars` are whole layers, in their place.
+    """
     blobs: dict[str, bytes] = {}
 
     def put(data: bytes) -> dict[str, Any]:
         blobs[digest_of(data)] = data
         return {"digest": digest_of(data), "size": len(data)}
 
-    tars = [tar_of({"file": data}) for data in layers]
-    packed = [put(gzip.compress(tar, mtime=0)) for tar in tars]
+    tars = tars or [tar_of({"file": data}) for data in layers]
+    packed = [put(pack(tar)) for tar in tars]
     config = {
         "os": "linux",
         "architecture": "amd64",

@@ -154,12 +154,12 @@ def test_an_image_that_is_gone_is_compared_by_its_record():
     assert (found.growth_bytes, found.files, found.packages, found.config) == (0, None, None, None)
 
 
-def test_what_is_not_known_of_an_image_that_is_gone_is_said_and_how_it_would_be():
+def test_what_is_not_known_of_an_image_that_is_gone_is_said():
     known = image(BASE)
 
     text = diff_text(diff_of(ImageContents(known.facts), known))
 
-    assert "which files is not known: one of the images is gone, and was not judged by the rule `contents`" in text
+    assert "which files changed is not known: an image cannot be read, and its layers are not remembered here" in text
     assert "files:" not in text
 
 

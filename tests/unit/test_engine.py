@@ -50,14 +50,18 @@ def test_an_answer_that_is_no_json_object_is_refused(engine: FakeEngine, answer:
         Engine(engine.endpoint).info().facts("x")
 
 
-@pytest.mark.parametrize("odd", [None, 7, "x", [], [["driver-type"]], {"driver-type": "x"}, True, -1, [None]])
-def test_what_an_engine_says_in_another_form_is_taken_as_not_said(engine: FakeEngine, odd: object):
-    words = ("DriverStatus", "NCPU", "RegistryConfig", "Containerd", "ID", "OSType")
-    engine.info = json.dumps(dict.fromkeys(words, odd) | {"RegistryConfig": {"Mirrors": odd}}).encode()
+@pytest.mark.parametrize("odd", [None, -7, 1.5, [], [["driver-type"]], {"driver-type": "x"}, True, [None]])
+@pytest.mark.parametrize("registries", [lambda odd: odd, lambda odd: {"Mirrors": odd}])
+def test_what_an_engine_says_in_another_form_is_taken_as_not_said(
+    engine: FakeEngine, odd: object, registries: Callable[[object], object]
+):
+    words = ("DriverStatus", "NCPU", "Containerd", "ID", "OSType", "Architecture", "ServerVersion", "DockerRootDir")
+    engine.info = json.dumps(dict.fromkeys(words, odd) | {"RegistryConfig": registries(odd)}).encode()
 
     info = Engine(engine.endpoint).info()
 
-    assert (info.store, info.cpus >= 1, info.containerd) == ("graphdriver", True, "")
+    assert (info.store, info.cpus, info.version, info.platform) == ("graphdriver", 1, "", "/")
+    assert (info.identity, info.data_root, info.containerd, info.mirrors) == ("", "", "", ())
 
 
 def refused(endpoint: str) -> EngineUnreachable:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 import pytest
+import tars
 import zstandard
 from fakes import FakeEngine, FakeRegistry, digest_of, make_image
 from hypothesis import given
@@ -288,6 +289,49 @@ def test_a_layer_that_breaks_off_or_is_another_is_fetched_and_measured_anew(
 
     assert facts.platforms["linux/amd64"].unpacked_bytes == image.unpacked_bytes
     assert len(registry.asked) == 4, "manifest, config, and the layer twice"
+
+
+@pytest.mark.parametrize("packing", [bytes, lambda tar: gzip.compress(tar, 0)])
+def test_a_layer_that_is_spoilt_on_its_way_is_fetched_anew_though_its_tar_is_told_first(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch, packing: Callable[[bytes], bytes]
+):
+    monkeypatch.setattr("buildorch.registry.waiting.PATIENCE_S", 60.0)
+    half = 512 * 2000
+    layer = tars.member("one", bytes(half)) + tars.member("two", bytes(half - 512)) + tars.END  # its middle is a header
+    image = registry.image = make_image(tars=[layer], pack=packing)
+    source = RegistrySource(f"{registry.host}/team/app:v1")
+    blob, faults = source.blob, [["spoilt"], []]
+
+    def spoilt_once(digest: str) -> Iterator[bytes]:
+        if len(registry.asked) >= 2:  # manifest and config
+            registry.first = faults.pop(0)
+        return blob(digest)
+
+    def slowly(pieces: Iterator[bytes], layer: Descriptor, diff_id: str) -> Iterator[bytes]:
+        for piece in verified(pieces, layer, diff_id):
+            time.sleep(0.01)  # so that who unpacks has met the blob's end
+            yield piece
+
+    monkeypatch.setattr(source, "blob", spoilt_once)
+    monkeypatch.setattr("buildorch.inspection.verified", slowly)
+
+    read = read_image(source, image.digest, Layers({}), lambda _: Question(contents=True))
+
+    assert faults == []
+    assert [entry.path for entry in read.platforms[0].contents[0].entries] == ["one", "two"]
+
+
+@pytest.mark.parametrize("contents", [False, True])
+def test_what_does_not_unpack_to_its_diff_id_is_no_part_of_an_image(engine: FakeEngine, *, contents: bool):
+    said = bytes(512) + tars.END
+    image = engine.images["app"] = make_image(
+        tars=[said], pack=lambda _: gzip.compress(tars.member("other") + tars.END)
+    )
+
+    with pytest.raises(MalformedDocument, match=f"does not unpack to {digest_of(said)}"):
+        read_image(
+            EngineSource(Engine(engine.endpoint)), image.digest, Layers({}), lambda _: Question(contents=contents)
+        )
 
 
 def test_a_registry_that_gives_other_bytes_is_refused(registry: FakeRegistry):
