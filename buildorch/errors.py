@@ -140,7 +140,8 @@ class EngineUnreachable(EngineError):
         super().__init__(
             f"no Docker engine answers at {endpoint}: {reason}",
             hint="start Docker, or set DOCKER_HOST or a docker context; "
-            "in buildorch's own repository `scripts/engine up` starts a private one",
+            "in buildorch's own repository `scripts/engine up` starts a private one, "
+            'and `eval "$(scripts/engine env)"` names it to a shell',
         )
 
 

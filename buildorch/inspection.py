@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
@@ -149,9 +150,18 @@ class Layers:
         with turn:
             known = self._known(diff_id, question)
             if known is None:
-                known = examine(question)
+                known = self._read(examine, question)
                 self._remember(diff_id, known, question)
-            return known
+            return known if question.contents else replace(known, contents=None)
+
+    def _read(self, examine: Callable[[Question], Examined], question: Question) -> Examined:
+        """What is asked, and what the layer holds: `diff` can name its files once the image is gone."""
+        if question.contents or self._memory is None:
+            return examine(question)
+        try:
+            return examine(replace(question, contents=True))
+        except MalformedDocument:
+            return examine(question)  # no rule looks into it: its size is enough
 
     def recall(self, diff_id: str) -> LayerContents | None:
         """What a layer holds, if that is remembered."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from pages import DOCS, Block, blocks_of
-from sandbox import remove_images
+from sandbox import remove_images_of
 
 from buildorch.errors import EXIT_POLICY
 
@@ -49,7 +49,7 @@ def project_name() -> Iterator[str]:
     """A project name that no other test has; its images go afterwards."""
     name = f"t-{secrets.token_hex(4)}"
     yield name
-    remove_images(rf"(^|/){name}/")
+    remove_images_of(name)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from sandbox import REPOSITORY, Sandbox, remove_images
+from sandbox import REPOSITORY, Sandbox, remove_images, remove_images_of
 
 import buildorch
 from buildorch.record import Report
@@ -21,7 +21,7 @@ def sandbox(tmp_path: Path) -> Iterator[Sandbox]:
     made = Sandbox(tmp_path / "project", f"t-{secrets.token_hex(4)}")
     made.root.mkdir()
     yield made
-    remove_images(rf"(^|/){made.name}/")
+    remove_images_of(made.name)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def services_report(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Report
     tag = f"test-{secrets.token_hex(4)}"
     report = buildorch.build(root / "services.yaml", overrides=[f"*.tags=[{tag}]", "*.registry=''"])
     yield report
-    remove_images(rf":{tag}$")
+    remove_images(f"*:{tag}", f"*/*:{tag}", f"*/*/*:{tag}")
 
 
 @pytest.fixture(scope="session")

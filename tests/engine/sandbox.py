@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -103,9 +102,18 @@ class Sandbox:
             docker("rm", "--force", container)
 
 
-def remove_images(pattern: str) -> None:
-    """Remove every image whose name matches."""
-    names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-    mine = [name for name in names if re.search(pattern, name)]
-    if mine:
-        docker("image", "rm", "--force", *mine)
+def remove_images(*references: str) -> None:
+    """Remove every image whose name fits one of these, as docker's filter `reference` takes them: `*` holds no slash.
+
+    The filter is the engine's, which reads nothing of other images then: one that another test removes at this moment
+    would make the whole list fail (`NotFound: content digest`).
+    """
+    filters = [f"--filter=reference={reference}" for reference in references]
+    names = docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *filters).split()
+    if named := [name for name in names if not name.endswith(":<none>")]:
+        docker("image", "rm", "--force", *named)
+
+
+def remove_images_of(project: str) -> None:
+    """Remove every image of a project, whatever registry is in its name."""
+    remove_images(f"{project}/*", f"*/{project}/*", f"*/*/{project}/*")

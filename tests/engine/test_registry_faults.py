@@ -42,7 +42,7 @@ from faults import (
     status,
     truncated,
 )
-from sandbox import Sandbox, remove_images
+from sandbox import Sandbox, remove_images_of
 
 from buildorch.buildx.failures import TREATMENTS
 from buildorch.record import FailureKind
@@ -244,7 +244,7 @@ def fleet(registry: str, tmp_path: Any) -> Iterator[Callable[[Sequence[Case]], F
         for name in project.cases:
             remove(registry, f"{project.sandbox.name}/{name}")
             remove(registry, f"{project.sandbox.name}/base/{name}")
-        remove_images(rf"(^|/){project.sandbox.name}/")
+        remove_images_of(project.sandbox.name)
 
 
 def drawn(cases: Iterator[Case], most: int) -> list[list[Case]]:

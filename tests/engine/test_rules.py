@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sandbox import BASE, Sandbox, remove_images
+from sandbox import BASE, Sandbox, remove_images_of
 
 import buildorch
 from buildorch.record import Report, ServiceRecord
@@ -258,7 +258,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         lines.append(f"  {name}: {{{keys}}}")
     made.services("\n".join(lines))
     yield made
-    remove_images(rf"(^|/){made.name}/")
+    remove_images_of(made.name)
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -19,6 +20,7 @@ from fakes import FakeEngine, FakeRegistry, digest_of, make_image
 from hypothesis import given
 from hypothesis import strategies as st
 
+from buildorch.contents import LayerMemory
 from buildorch.engine import Engine
 from buildorch.errors import EngineError, EngineUnreachable, MalformedDocument
 from buildorch.inspection import (
@@ -217,6 +219,28 @@ def test_an_image_is_read_from_an_engines_content_store(engine: FakeEngine, *, i
     assert platform.compressed_bytes == image.compressed_bytes
     assert platform.unpacked_bytes == image.unpacked_bytes
     assert [layer.created_by for layer in platform.layers] == ["COPY 0 / # buildkit", "COPY 1 / # buildkit"]
+
+
+def test_what_a_layer_holds_is_remembered_though_only_its_size_is_asked(engine: FakeEngine, tmp_path: Path):
+    image = engine.images["app"] = make_image(tars=[tars.member("one") + tars.END])
+    layers = Layers({}, memory=LayerMemory(tmp_path))
+
+    [platform] = read_image(EngineSource(Engine(engine.endpoint)), image.digest, layers).platforms
+
+    assert platform.contents is None
+    found = layers.recall(platform.config.diff_ids[0])
+    assert found is not None
+    assert [entry.path for entry in found.entries] == ["one"]
+
+
+def test_a_layer_that_cannot_be_looked_into_is_measured_where_no_rule_asks_for_more(engine: FakeEngine, tmp_path: Path):
+    image = engine.images["app"] = make_image(tars=[b"no tar" * 1000])
+    layers = Layers({}, memory=LayerMemory(tmp_path))
+
+    [platform] = read_image(EngineSource(Engine(engine.endpoint)), image.digest, layers).platforms
+
+    assert platform.unpacked_bytes == (6000,)
+    assert layers.recall(platform.config.diff_ids[0]) is None
 
 
 def test_a_layer_whose_size_is_known_is_not_fetched(engine: FakeEngine):
