@@ -13,7 +13,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Self
 
-from buildorch.errors import MalformedDocument, UsageError
+from buildorch.errors import MalformedDocument, UsageError, did_you_mean
 from buildorch.values import dataclass
 
 if TYPE_CHECKING:
@@ -37,6 +37,16 @@ ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 _PLATFORM = re.compile(r"(?P<os>[a-z0-9]+)/(?P<arch>[a-z0-9_]+)(/(?P<variant>[a-z0-9.]+))?\Z")
+# What containerd takes for a system or an architecture, other spellings included (containerd/platforms, database.go).
+_SYSTEMS = (
+    *("aix", "android", "darwin", "dragonfly", "freebsd", "hurd", "illumos", "ios", "js", "linux", "macos", "nacl"),
+    *("netbsd", "openbsd", "plan9", "solaris", "wasi", "wasip1", "windows", "zos"),
+)
+_ARCHITECTURES = (
+    *("386", "aarch64", "amd64", "amd64p32", "arm", "arm64", "arm64be", "armbe", "armel", "armhf", "i386", "loong64"),
+    *("mips", "mips64", "mips64le", "mips64p32", "mips64p32le", "mipsle", "ppc", "ppc64", "ppc64le", "riscv"),
+    *("riscv64", "s390", "s390x", "sparc", "sparc64", "wasm", "x86_64"),
+)
 _PATH = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"(?:(?P<registry>(?:localhost|[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+|[A-Za-z0-9.-]+(?=:\d+/)|\[[0-9a-fA-F:]+\])(?::\d+)?)/)?"
@@ -81,6 +91,20 @@ class Platform:
         if not match:
             raise UsageError(f"{text!r} is not a platform", hint="write it as linux/amd64 or linux/arm64/v8")
         return cls(match["os"], match["arch"], match["variant"] or "")
+
+    @classmethod
+    def to_build(cls, text: str) -> Self:
+        """A platform that an image is wanted for: BuildKit builds a mistyped one on the engine's own, under its name.
+
+        Raises:
+            UsageError: the text is not a platform, or there is no such system or architecture.
+        """
+        found = cls.parse(text)
+        for word, known in ((found.os, _SYSTEMS), (found.architecture, _ARCHITECTURES)):
+            if word not in known:
+                hint = did_you_mean(word, known) or "write it as linux/amd64 or linux/arm64/v8"
+                raise UsageError(f"{text!r} is not a platform that is known: {word!r}", hint=hint)
+        return found
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)

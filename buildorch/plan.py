@@ -204,7 +204,7 @@ def resolve(
             "git_sha": revision.tag,
             "git_branch": _NOT_IN_A_TAG.sub("-", revision.branch).strip("-.") or "detached",
         }
-    platforms = tuple(str(Platform.parse(text)) for text in selection.platforms)
+    platforms = tuple(str(Platform.to_build(text)) for text in selection.platforms)
     return Plan(
         file.project,
         tuple(

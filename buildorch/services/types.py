@@ -72,7 +72,7 @@ def _registry(value: str) -> str:
 
 
 def _platform(value: str) -> str:
-    return str(_parsed(Platform.parse, value))
+    return str(_parsed(Platform.to_build, value))
 
 
 def _tag(value: str) -> str:

@@ -188,6 +188,17 @@ def test_a_platform_that_is_none_is_refused():
         planned("{app: }", Selection(platforms=("arm",)))
 
 
+@pytest.mark.parametrize(
+    ("mistyped", "hint"),
+    [("linux/arm46", "did you mean 'arm64'?"), ("linus/amd64", "did you mean 'linux'?"), ("linux/x", "write it as")],
+)
+def test_a_platform_that_nobody_knows_is_not_built_under_its_name(mistyped: str, hint: str):
+    with pytest.raises(UsageError, match=f"'{mistyped}' is not a platform that is known") as caught:
+        planned("{app: }", Selection(platforms=(mistyped,)))
+
+    assert caught.value.hint.startswith(hint)
+
+
 def test_the_plan_as_json_holds_what_would_be_built():
     plan = planned("{app: {context: a, contexts: {b: service:base}, outputs: ['type=oci,dest=x'], target: t}, base: }")
 

@@ -61,6 +61,10 @@ def problems(text: str, **variables: str) -> list[str]:
         ("  app: {size: {max: 0}}", "f.yaml:4:21: services.app.size.max: Input should be greater than or equal to 1"),
         ("  app: {timeout: soon}", "f.yaml:4:18: a duration such as 20m, 90s or 1h30m was expected"),
         ("  app: {timeout: 0}", "f.yaml:4:18: services.app.timeout: Input should be greater than 0"),
+        (
+            "  app: {platforms: [linux/arm46]}",
+            "f.yaml:4:21: 'linux/arm46' is not a platform that is known: 'arm46' (did you mean 'arm64'?)",
+        ),
         ("  app: {platforms: [linux]}", "f.yaml:4:21: 'linux' is not a platform (write it as linux/amd64 or"),
         ("  app: {image: UPPER}", "f.yaml:4:16: 'UPPER' is not an image reference (write it as"),
         ("  app: {tags: ['{sha}']}", "f.yaml:4:16: there is no placeholder {sha}: there are {git_sha} {git_branch}"),
