@@ -93,6 +93,8 @@ def _sides(names: tuple[str, ...], ledger: Ledger, services: list[str]) -> tuple
             return _with_before((entry for entry in ledger.latest() if entry.service in services), ledger)
         case (name,) if name in services:
             return _with_before(ledger.history(name, limit=1), ledger)
+        case (name,) if name.endswith(".json"):
+            raise UsageError(f"{name} alone cannot be compared", hint=f"name the older record too: OLDER.json {name}")
         case (name,):
             if not (entries := ledger.of_run(name)):
                 raise UnknownService(name, known=services)
@@ -142,7 +144,9 @@ def _record_file(path: Path) -> dict[str, ServiceRecord]:
     try:
         services = json.loads(data)["services"]
         return {name: service_record_from_json(json.dumps(record)) for name, record in services.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except KeyError as error:
+        raise UsageError(f"{path} is not a run record: it has no {error}", hint="`--record FILE` writes one") from None
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a run record: {error}", hint="`--record FILE` writes one") from None
 
 

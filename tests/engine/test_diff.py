@@ -162,6 +162,8 @@ def test_an_image_that_is_gone_is_compared_by_its_record_and_the_remembered_laye
         (("gone.json", "gone.json"), "cannot be read"),
         (("services.yaml.json", "services.yaml.json"), "is not a run record"),
         (("deep.json", "deep.json"), "is not a run record"),
+        (("empty.json", "empty.json"), "is not a run record: it has no 'services'"),
+        (("empty.json",), "empty.json alone cannot be compared"),
         (("large.json", "large.json"), "is larger than 64 MiB"),
         (("app", "--fail-on-growth", "much"), "is no growth"),
         (("127.0.0.1:1/a:b", "127.0.0.1:1/c:d"), "is not in the engine"),
@@ -171,6 +173,7 @@ def test_what_cannot_be_compared_is_told(
     project: Sandbox, reports: tuple[Report, Report], arguments: tuple[str, ...], fact: str
 ) -> None:
     project.write("services.yaml.json", "[]")
+    project.write("empty.json", "{}")
     project.write("deep.json", "[" * 100_000)
     project.write("large.json", " " * (64 * 1024 * 1024 + 1))
 
