@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from buildorch.engine import Containerd, Engine, read_blob, read_saved, read_saved_layers
-from buildorch.errors import EngineError, MalformedDocument
+from buildorch.errors import MalformedDocument
 from buildorch.meanwhile import ahead
 from buildorch.measure import ImageDocuments, PlatformDocuments
 from buildorch.oci import (
@@ -152,7 +152,9 @@ class Layers:
             if known is None:
                 known = self._read(examine, question)
                 self._remember(diff_id, known, question)
-            return known if question.contents else replace(known, contents=None)
+                if not question.contents:
+                    known = replace(known, contents=None)
+            return known
 
     def _read(self, examine: Callable[[Question], Examined], question: Question) -> Examined:
         """What is asked, and what the layer holds: `diff` can name its files once the image is gone."""
@@ -283,30 +285,18 @@ def _documents(
 
 def _read_layer(source: Source, layer: Descriptor, diff_id: str, question: Question) -> Examined:
     def attempt() -> Examined:
-        broken: list[EngineError] = []
         # Fetched in one thread, unpacked in another, hashed and looked into here: most of each is C that needs no GIL.
-        with ahead(_noted(source.blob(layer.digest), broken)) as chunks:
+        with ahead(source.blob(layer.digest)) as chunks:
             try:
                 with ahead(unpacked(chunks, layer)) as pieces:
                     return _examined(verified(pieces, layer, diff_id), question=question)
             except MalformedDocument as error:
                 drain(chunks)
-                if broken:  # whoever unpacks is ahead: it has met the end that says what the bytes are
-                    raise broken[0] from None
                 if layer.digest in error.fact:
                     raise
                 raise MalformedDocument("layer", f"{layer.digest} is no tar that can be read: {error.fact}") from None
 
     return retried(attempt)
-
-
-def _noted(chunks: Iterator[bytes], broken: list[EngineError]) -> Iterator[bytes]:
-    """The chunks; why there are no more of them is noted, since it may be raised to a thread that nobody waits for."""
-    try:
-        yield from chunks
-    except EngineError as error:
-        broken.append(error)
-        raise
 
 
 def _examined(pieces: Iterator[bytes], *, question: Question) -> Examined:

@@ -56,9 +56,10 @@ class Meanwhile(Generic[T]):
 def ahead(pieces: Iterator[T]) -> Iterator[Iterator[T]]:
     """Take from an iterator in a thread, at most `ROOM` pieces before they are asked for.
 
-    What it raises is raised to whoever takes. The first two are taken here: few pieces need no thread, and what an
-    iterator imports at its begin is not imported in a thread that an exit may meet. Once the block is left nothing is
-    taken any more. Only an interrupt does not wait for the piece of that moment.
+    What it raises is raised to whoever takes, and again to whoever takes after that. The first two are taken here:
+    few pieces need no thread, and what an iterator imports at its begin is not imported in a thread that an exit
+    may meet. Once the block is left nothing is taken any more. Only an interrupt does not wait for the piece of
+    that moment.
     """
     begin = [*islice(pieces, 2)]
     if len(begin) < 2:
@@ -84,15 +85,21 @@ class _Taking(Generic[T]):
 
         self._pieces = pieces
         self._ready: Queue[T | _End] = Queue(ROOM)
+        self._end: _End | None = None
         self._is_left = False
         self._thread = threading.Thread(target=self._take, name="ahead", daemon=True)
         self._thread.start()
 
     def __iter__(self) -> Iterator[T]:
-        while not isinstance(piece := self._ready.get(), _End):
-            yield piece
-        if piece.error is not None:
-            raise piece.error
+        return self
+
+    def __next__(self) -> T:
+        if self._end is None:
+            piece = self._ready.get()
+            if not isinstance(piece, _End):
+                return piece
+            self._end = piece
+        raise self._end.error or StopIteration
 
     def leave(self) -> None:
         """Take nothing after the piece of this moment."""

@@ -53,7 +53,8 @@ def ended(timeline: Iterable[Step]) -> Steps:
     for step in timeline:
         if step.is_instruction and is_counted(step.name):
             cached[step.name] = cached.get(step.name, True) and step.cached
-    return Steps(total=len(cached), cached=sum(cached.values()), executed=len(cached) - sum(cached.values()))
+    hits = sum(cached.values())
+    return Steps(total=len(cached), cached=hits, executed=len(cached) - hits)
 
 
 def _step(event: StepFinished) -> Step:
